@@ -1,0 +1,187 @@
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "text.h"
+
+int client_fail(struct gradientd_error *error, int code, const char *format, ...) {
+    va_list arguments;
+    error->code = code;
+    va_start(arguments, format);
+    vsnprintf(error->text, sizeof(error->text), format, arguments);
+    va_end(arguments);
+    return -code;
+}
+
+static int check_groups(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (options->n_groups < 1 || options->n_groups > GRADIENTD_GROUPS_MAX || !options->groups)
+        return client_fail(ret_error, EINVAL, "n_groups is %zu, the limits are 1 and %d", options->n_groups,
+                           GRADIENTD_GROUPS_MAX);
+    for (size_t i = 0; i < options->n_groups; i++) {
+        const struct gradientd_group *group = &options->groups[i];
+        if (!group->name || !gd_text_is_name(group->name))
+            return client_fail(ret_error, EINVAL,
+                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control "
+                               "characters",
+                               i, GRADIENTD_NAME_BYTES_MAX);
+        if (group->parameter_group >= options->n_parameter_groups)
+            return client_fail(ret_error, EINVAL, "groups[%zu].parameter_group is %u, there are %zu", i,
+                               group->parameter_group, options->n_parameter_groups);
+    }
+    return 0;
+}
+
+// What the daemon could not say any more because the bytes would not reach it in one piece; it checks the rest.
+static int check_options(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (options->options_bytes != sizeof(*options))
+        return client_fail(ret_error, EINVAL,
+                           "options_bytes is %zu, this library's is %zu: start from "
+                           "gradientd_options_default()",
+                           options->options_bytes, sizeof(*options));
+    if (!options->logdir || !*options->logdir)
+        return client_fail(ret_error, EINVAL, "logdir is missing");
+    if (strstr(options->logdir, "://"))
+        return client_fail(ret_error, EINVAL, "logdir is %s: event files go to a local directory", options->logdir);
+    if (options->run && !gd_text_is_run(options->run))
+        return client_fail(ret_error, EINVAL,
+                           "run must be a relative path of components [A-Za-z0-9._=,+-], none of "
+                           "them . or .., at most %d bytes",
+                           GRADIENTD_RUN_BYTES_MAX);
+    if (options->n_parameter_groups < 1 || options->n_parameter_groups > GRADIENTD_PARAMETER_GROUPS_MAX ||
+        !options->parameter_groups)
+        return client_fail(ret_error, EINVAL, "n_parameter_groups is %zu, the limits are 1 and %d",
+                           options->n_parameter_groups, GRADIENTD_PARAMETER_GROUPS_MAX);
+    if (!(options->connect_timeout >= 0.0) || !(options->max_stall >= 0.0) || !(options->close_timeout >= 0.0))
+        return client_fail(ret_error, EINVAL,
+                           "connect_timeout, max_stall and close_timeout are %g, %g and %g; they "
+                           "must not be negative",
+                           options->connect_timeout, options->max_stall, options->close_timeout);
+    if (!isfinite(options->wall_time))
+        return client_fail(ret_error, EINVAL, "wall_time is %f, it must be finite", options->wall_time);
+    return check_groups(options, ret_error);
+}
+
+static int allocate_messages(struct gradientd_run *run) {
+    run->rates = calloc(run->n_parameter_groups, sizeof(*run->rates));
+    run->rate_pointers = calloc(run->n_parameter_groups, sizeof(*run->rate_pointers));
+    run->scalars = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalars));
+    run->scalar_pointers = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalar_pointers));
+    run->groups_present = calloc((run->n_groups + 7) / 8, 1);
+    run->output = malloc(CLIENT_OUTPUT_BYTES_MAX);
+    run->input = malloc(GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX);
+    if (!run->rates || !run->rate_pointers || !run->scalars || !run->scalar_pointers || !run->groups_present ||
+        !run->output || !run->input)
+        return -ENOMEM;
+
+    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
+        gradientd__parameter_group_step__init(&run->rates[i]);
+        run->rate_pointers[i] = &run->rates[i];
+    }
+    for (uint32_t i = 0; i < GRADIENTD_USER_TAGS_MAX; i++) {
+        gradientd__scalar__init(&run->scalars[i]);
+        run->scalar_pointers[i] = &run->scalars[i];
+    }
+    return 0;
+}
+
+// One page that reads 1 here and 0 in a forked child: no system call is needed to tell them apart.
+static int allocate_alive_page(struct gradientd_run *run) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    run->alive = memory;
+    if (madvise(memory, page, MADV_WIPEONFORK) < 0)
+        return -errno;
+    *run->alive = 1;
+    return 0;
+}
+
+static int allocate(struct gradientd_run *run, const struct gradientd_options *options) {
+    run->n_groups = (uint32_t)options->n_groups;
+    run->n_parameter_groups = (uint32_t)options->n_parameter_groups;
+    run->groups = calloc(run->n_groups, sizeof(*run->groups));
+    if (!run->groups)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < run->n_groups; i++) {
+        run->groups[i] = (struct client_group){.numel = options->groups[i].numel, .offset = run->elements};
+        run->elements += options->groups[i].numel;
+    }
+    int result = gd_user_tags_new(&run->tags);
+    if (result == 0)
+        result = allocate_alive_page(run);
+    return result < 0 ? result : allocate_messages(run);
+}
+
+// Frees everything; in a forked child too, where the socket and the memory are the parent's.
+static void free_run(struct gradientd_run *run) {
+    if (run->socket >= 0)
+        close(run->socket);
+    if (run->memory && *run->alive) // a child has no mapping of it
+        munmap(run->memory, run->memory_bytes);
+    if (run->alive)
+        munmap(run->alive, (size_t)sysconf(_SC_PAGESIZE));
+    gd_user_tags_free(run->tags);
+    free(run->slots.used_sequence);
+    free(run->groups);
+    free(run->rates);
+    free(run->rate_pointers);
+    free(run->scalars);
+    free(run->scalar_pointers);
+    free(run->groups_present);
+    free(run->output);
+    free(run->input);
+    free(run->event_path);
+    free(run);
+}
+
+int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
+                   struct gradientd_error *ret_error) {
+    struct gradientd_error ignored;
+    struct gradientd_error *error = ret_error ? ret_error : &ignored;
+
+    *ret_run = NULL;
+    *error = (struct gradientd_error){0};
+    int result = check_options(options, error);
+    if (result < 0)
+        return result;
+    struct gradientd_run *run = calloc(1, sizeof(*run));
+    if (!run)
+        return client_fail(error, ENOMEM, "out of memory");
+    *run = (struct gradientd_run){
+        .socket = -1,
+        .acquired = -1,
+        .step = -1,
+        .max_stall = options->max_stall,
+        .close_timeout = options->close_timeout,
+        .warn = options->warn,
+        .warn_context = options->warn_context,
+    };
+    result = allocate(run, options);
+    if (result < 0)
+        client_fail(error, -result, "a run of %u groups cannot be set up: %s", run->n_groups, strerror(-result));
+    if (result == 0)
+        result = run->socket = client_connect(options, error);
+    if (result >= 0)
+        result = client_attach(run, options, error);
+    if (result < 0) {
+        free_run(run);
+        return result;
+    }
+    *ret_run = run;
+    return 0;
+}
+
+int gradientd_close(struct gradientd_run *run, enum gradientd_outcome outcome) {
+    if (!run)
+        return GRADIENTD_DETACHED;
+    int result = client_end(run, outcome);
+    free_run(run);
+    return result;
+}

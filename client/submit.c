@@ -1,0 +1,375 @@
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "text.h"
+
+static bool is_attached(const struct gradientd_run *run) {
+    return run && *run->alive && run->socket >= 0;
+}
+
+// The run is lost: says so once, and is silent from then on.
+static int detach(struct gradientd_run *run, const char *reason) {
+    char line[sizeof(run->error.text) + 64];
+
+    close(run->socket);
+    run->socket = -1;
+    client_fail(&run->error, ECONNRESET, "%s", reason);
+    snprintf(line, sizeof(line), "gradientd: %s; training goes on without it", reason);
+    if (run->warn)
+        run->warn(run->warn_context, line);
+    else
+        fprintf(stderr, "%s\n", line);
+    return GRADIENTD_DETACHED;
+}
+
+// Takes one message of the daemon; an Error is the last it says.
+static int take_message(struct gradientd_run *run, Gradientd__DaemonMessage *message) {
+    int result = GRADIENTD_OK;
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED &&
+        message->released->committed_sequence > run->released_sequence)
+        run->released_sequence = message->released->committed_sequence;
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
+        result = detach(run, message->error->text);
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    return result;
+}
+
+// Reads until the deadline or, without one, what is there. Returns GRADIENTD_OK after a message or at the deadline.
+static int read_message(struct gradientd_run *run, double deadline) {
+    Gradientd__DaemonMessage *message;
+    int result = client_receive(run, deadline, &message);
+    if (result < 0)
+        return detach(run, result == -ECONNRESET ? "the daemon went away" : "the daemon sent what is no message");
+    return result == 0 ? GRADIENTD_OK : take_message(run, message);
+}
+
+// The connection broke while sending: the daemon may have said why.
+static int detach_after_send(struct gradientd_run *run) {
+    while (run->socket >= 0)
+        read_message(run, 0.0);
+    return GRADIENTD_DETACHED;
+}
+
+static int read_notices(struct gradientd_run *run) {
+    uint32_t notices = atomic_load_explicit(run->notices, memory_order_acquire);
+    if (notices == run->notices_seen)
+        return GRADIENTD_OK;
+    run->notices_seen = notices;
+    return read_message(run, 0.0);
+}
+
+static int send_message(struct gradientd_run *run, const Gradientd__ClientMessage *message) {
+    int result = client_send(run, message);
+    if (result == -ENOBUFS)
+        return GRADIENTD_SKIPPED;
+    return result < 0 ? detach_after_send(run) : GRADIENTD_OK;
+}
+
+// A free slot's number, -1 when there is none.
+static int64_t find_slot(const struct gradientd_run *run) {
+    for (uint32_t i = 0; i < run->slots.count; i++)
+        if (atomic_load_explicit(&run->slots.words[i], memory_order_acquire) >= run->slots.used_sequence[i])
+            return i;
+    return -1;
+}
+
+// Waits up to max_stall for a slot. Returns a gradientd_result; SKIPPED leaves *ret_slot -1.
+static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
+    *ret_slot = find_slot(run);
+    if (*ret_slot >= 0 || run->max_stall <= 0.0)
+        return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
+
+    double deadline = client_now_monotonic() + run->max_stall;
+    do {
+        atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
+        atomic_thread_fence(
+            memory_order_seq_cst); // pairs with the daemon's, between its words and its look at `waiting`
+        *ret_slot = find_slot(run);
+        if (*ret_slot >= 0)
+            return GRADIENTD_OK;
+        int result = read_message(run, deadline);
+        if (result != GRADIENTD_OK)
+            return result;
+    } while (client_now_monotonic() < deadline);
+    *ret_slot = find_slot(run);
+    return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
+}
+
+// The daemon would end the run for these; here they cost the trainer one call.
+static int check_scalars(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars,
+                         size_t n_scalars) {
+    if (n_scalars > GRADIENTD_USER_TAGS_MAX)
+        return client_fail(&run->error, EINVAL, "n_scalars is %zu, the limit is %d", n_scalars,
+                           GRADIENTD_USER_TAGS_MAX);
+    for (size_t i = 0; i < n_scalars; i++) {
+        uint32_t index;
+        struct gd_error error;
+        if (!scalars[i].tag || !gd_text_is_name(scalars[i].tag))
+            return client_fail(&run->error, EINVAL,
+                               "scalars[%zu].tag must be 1 to %d bytes of UTF-8 without control "
+                               "characters",
+                               i, GRADIENTD_NAME_BYTES_MAX);
+        int result = gd_user_tags_use(run->tags, scalars[i].tag, step, &index, &error);
+        if (result < 0)
+            return client_fail(&run->error, result == -ENOMEM ? ENOMEM : EINVAL, "scalars[%zu]: %s", i,
+                               result == -ENOMEM ? "out of memory" : error.text);
+    }
+    return 0;
+}
+
+static int check_rates(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (!step->learning_rates)
+        return client_fail(&run->error, EINVAL, "learning_rates is missing");
+    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
+        if (!isfinite(step->learning_rates[i]))
+            return client_fail(&run->error, EINVAL, "learning_rates[%u] is %f, it must be finite", i,
+                               step->learning_rates[i]);
+        if (step->beta2 && !(step->beta2[i] >= 0.0 && step->beta2[i] < 1.0))
+            return client_fail(&run->error, EINVAL, "beta2[%u] is %g, it must be at least 0 and below 1", i,
+                               step->beta2[i]);
+        if (step->eps && !(step->eps[i] >= 0.0 && isfinite(step->eps[i])))
+            return client_fail(&run->error, EINVAL, "eps[%u] is %g, it must be finite and not negative", i,
+                               step->eps[i]);
+    }
+    return 0;
+}
+
+static int check_step(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (step->step <= run->step)
+        return client_fail(&run->error, EINVAL, "step is %lld, it must be above the last one, %lld",
+                           (long long)step->step, (long long)run->step);
+    if (!step->not_applied && step->optimizer_step != 0 && step->optimizer_step <= run->optimizer_step)
+        return client_fail(&run->error, EINVAL, "optimizer_step is %llu, it must be above the last applied one, %llu",
+                           (unsigned long long)step->optimizer_step, (unsigned long long)run->optimizer_step);
+    if (!isfinite(step->wall_time))
+        return client_fail(&run->error, EINVAL, "wall_time is %f, it must be finite", step->wall_time);
+    int result = check_rates(run, step);
+    return result < 0 ? result : check_scalars(run, step->step, step->scalars, step->n_scalars);
+}
+
+// Counts the step as taken by the optimiser, whether the daemon sees it or not.
+static void pass_step(struct gradientd_run *run, const struct gradientd_step *step) {
+    run->step = step->step;
+    if (!step->not_applied)
+        run->optimizer_step = step->optimizer_step ? step->optimizer_step : run->optimizer_step + 1;
+}
+
+// The message keeps pointers into the caller's strings until it is packed; protobuf-c's fields are not const.
+static void fill_scalars(struct gradientd_run *run, const struct gradientd_scalar *scalars, size_t n_scalars) {
+    for (size_t i = 0; i < n_scalars; i++) {
+        union {
+            const char *borrowed;
+            char *field;
+        } tag = {.borrowed = scalars[i].tag};
+        run->scalars[i].tag = tag.field;
+        run->scalars[i].value = scalars[i].value;
+    }
+}
+
+static int send_scalars(struct gradientd_run *run, int64_t step, double wall_time,
+                        const struct gradientd_scalar *scalars, size_t n_scalars) {
+    fill_scalars(run, scalars, n_scalars);
+    Gradientd__Scalars body = GRADIENTD__SCALARS__INIT;
+    body.sequence = run->sequence + 1;
+    body.step = step;
+    body.wall_time = wall_time != 0.0 ? wall_time : client_now();
+    body.n_scalars = n_scalars;
+    body.scalars = run->scalar_pointers;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS;
+    message.scalars = &body;
+    int result = send_message(run, &message);
+    if (result == GRADIENTD_OK)
+        run->sequence++;
+    return result;
+}
+
+// The gradient is dropped; the trainer's own values are not.
+static int skip_step(struct gradientd_run *run, const struct gradientd_step *step) {
+    run->skipped++;
+    pass_step(run, step);
+    if (step->n_scalars == 0)
+        return GRADIENTD_SKIPPED;
+    int result = send_scalars(run, step->step, step->wall_time, step->scalars, step->n_scalars);
+    return result == GRADIENTD_DETACHED ? result : GRADIENTD_SKIPPED;
+}
+
+static void fill_rates(struct gradientd_run *run, const struct gradientd_step *step) {
+    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
+        run->rates[i].learning_rate = step->learning_rates[i];
+        run->rates[i].has_beta2 = step->beta2 != NULL;
+        run->rates[i].has_eps = step->eps != NULL;
+        if (step->beta2)
+            run->rates[i].beta2 = step->beta2[i];
+        if (step->eps)
+            run->rates[i].eps = step->eps[i];
+    }
+}
+
+// Hands slot `slot` over; run->groups_present says which groups are in it unless `all_present`.
+static int send_snapshot(struct gradientd_run *run, const struct gradientd_step *step, uint32_t slot,
+                         bool all_present) {
+    fill_rates(run, step);
+    fill_scalars(run, step->scalars, step->n_scalars);
+    pass_step(run, step);
+
+    Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+    elements.kind = GRADIENTD__STREAM_KIND__GRADIENT;
+    elements.has_slot = true;
+    elements.slot = slot;
+    Gradientd__StreamElements *streams[] = {&elements};
+    Gradientd__Snapshot body = GRADIENTD__SNAPSHOT__INIT;
+    body.sequence = run->sequence + 1;
+    body.step = step->step;
+    body.has_optimizer_step = !step->not_applied;
+    body.optimizer_step = run->optimizer_step;
+    body.has_applied = step->not_applied;
+    body.applied = !step->not_applied;
+    body.wall_time = step->wall_time != 0.0 ? step->wall_time : client_now();
+    body.n_streams = 1;
+    body.streams = streams;
+    body.has_groups_present = !all_present;
+    body.groups_present = (ProtobufCBinaryData){(run->n_groups + 7) / 8, run->groups_present};
+    body.n_parameter_groups = run->n_parameter_groups;
+    body.parameter_groups = run->rate_pointers;
+    body.n_scalars = step->n_scalars;
+    body.scalars = run->scalar_pointers;
+    body.has_skipped = run->skipped > 0;
+    body.skipped = run->skipped;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
+    message.snapshot = &body;
+
+    int result = send_message(run, &message);
+    if (result == GRADIENTD_OK)
+        run->slots.used_sequence[slot] = ++run->sequence;
+    if (result == GRADIENTD_SKIPPED)
+        run->skipped++;
+    return result;
+}
+
+// The floats of a slot.
+static float *slot_elements(const struct gradientd_run *run, int64_t slot) {
+    return (float *)(void *)(run->slots.base + (uint64_t)slot * run->slots.stride_bytes);
+}
+
+// What every submission begins with: unsent bytes, what the daemon has to say, a slot. A gradientd_result.
+static int prepare(struct gradientd_run *run, int64_t *ret_slot) {
+    *ret_slot = -1;
+    if (run->output_bytes > 0 && client_flush(run) < 0)
+        return detach_after_send(run);
+    int result = read_notices(run);
+    if (result == GRADIENTD_OK)
+        result = wait_for_slot(run, ret_slot);
+    return result;
+}
+
+int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step, const float *const *gradients) {
+    if (!is_attached(run))
+        return GRADIENTD_DETACHED;
+    int result = check_step(run, step);
+    if (result < 0)
+        return result;
+    if (run->acquired >= 0)
+        return client_fail(&run->error, EBUSY, "a slot is acquired: commit it first");
+    int64_t slot;
+    result = prepare(run, &slot);
+    if (result != GRADIENTD_OK)
+        return result == GRADIENTD_SKIPPED ? skip_step(run, step) : result;
+
+    bool all_present = true;
+    memset(run->groups_present, 0, (run->n_groups + 7) / 8);
+    for (uint32_t i = 0; i < run->n_groups; i++) {
+        if (!gradients[i]) {
+            all_present = false;
+            continue;
+        }
+        run->groups_present[i / 8] |= (uint8_t)(1 << i % 8);
+        memcpy(slot_elements(run, slot) + run->groups[i].offset, gradients[i], run->groups[i].numel * sizeof(float));
+    }
+    return send_snapshot(run, step, (uint32_t)slot, all_present);
+}
+
+float *gradientd_acquire(struct gradientd_run *run) {
+    if (!is_attached(run))
+        return NULL;
+    if (run->acquired < 0)
+        prepare(run, &run->acquired);
+    return run->acquired < 0 ? NULL : slot_elements(run, run->acquired);
+}
+
+int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *step, const bool *present) {
+    if (!is_attached(run))
+        return GRADIENTD_DETACHED;
+    int result = check_step(run, step);
+    if (result < 0)
+        return result;
+    if (run->acquired < 0)
+        return skip_step(run, step);
+
+    bool all_present = true;
+    memset(run->groups_present, 0, (run->n_groups + 7) / 8);
+    for (uint32_t i = 0; i < run->n_groups; i++) {
+        if (!present || present[i])
+            run->groups_present[i / 8] |= (uint8_t)(1 << i % 8);
+        else
+            all_present = false;
+    }
+    uint32_t slot = (uint32_t)run->acquired;
+    run->acquired = -1;
+    return send_snapshot(run, step, slot, all_present);
+}
+
+int gradientd_scalars(struct gradientd_run *run, int64_t step, double wall_time, const struct gradientd_scalar *scalars,
+                      size_t n_scalars) {
+    if (!is_attached(run))
+        return GRADIENTD_DETACHED;
+    if (!isfinite(wall_time) || step < 0)
+        return client_fail(&run->error, EINVAL, "step is %lld and wall_time %f; they must not be negative, and finite",
+                           (long long)step, wall_time);
+    int result = check_scalars(run, step, scalars, n_scalars);
+    if (result < 0)
+        return result;
+    return send_scalars(run, step, wall_time, scalars, n_scalars);
+}
+
+int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
+    if (!is_attached(run))
+        return GRADIENTD_DETACHED;
+    Gradientd__CloseRun body = GRADIENTD__CLOSE_RUN__INIT;
+    body.sequence = run->sequence + 1;
+    body.outcome = outcome == GRADIENTD_FAILURE ? GRADIENTD__OUTCOME__FAILURE : GRADIENTD__OUTCOME__SUCCESS;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
+    message.close_run = &body;
+    if (send_message(run, &message) != GRADIENTD_OK)
+        return GRADIENTD_DETACHED;
+
+    // the daemon names the last sequence and closes the connection when the file is complete
+    double deadline = client_now_monotonic() + run->close_timeout;
+    Gradientd__DaemonMessage *reply;
+    int result;
+    while ((result = client_receive(run, deadline, &reply)) > 0)
+        if (take_message(run, reply) != GRADIENTD_OK)
+            return GRADIENTD_DETACHED;
+    if (result == -ECONNRESET && run->released_sequence == body.sequence)
+        return GRADIENTD_OK;
+    return detach(run, result == 0 ? "the event file was not complete within close_timeout"
+                                   : "the daemon went away before the event file was complete");
+}
+
+uint64_t gradientd_skipped(const struct gradientd_run *run) {
+    return run ? run->skipped : 0;
+}
+
+const char *gradientd_event_path(const struct gradientd_run *run) {
+    return run ? run->event_path : NULL;
+}
+
+const char *gradientd_last_error(const struct gradientd_run *run) {
+    return run ? run->error.text : "";
+}

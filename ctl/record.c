@@ -1,0 +1,93 @@
+#include "record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "bytes.h"
+#include "crc32c.h"
+
+enum {
+    LENGTH_BYTES = 8,
+    CHECKSUM_BYTES = 4,
+    HEADER_BYTES = LENGTH_BYTES + CHECKSUM_BYTES,
+};
+
+void gd_record_reader_init(struct gd_record_reader *reader, FILE *stream) {
+    *reader = (struct gd_record_reader){.stream = stream};
+}
+
+void gd_record_reader_deinit(struct gd_record_reader *reader) {
+    free(reader->data);
+    *reader = (struct gd_record_reader){0};
+}
+
+static int damaged(struct gd_record_reader *reader, uint64_t bad_offset, const char *reason) {
+    reader->bad_offset = bad_offset;
+    reader->reason = reason;
+    return GD_RECORD_DAMAGED;
+}
+
+// Fills `ret_data`; *ret_bytes below `bytes` means that the file ends there. Returns 0 or a negative errno.
+static int read_bytes(FILE *stream, uint8_t *ret_data, size_t bytes, size_t *ret_bytes) {
+    errno = 0;
+    size_t n = fread(ret_data, 1, bytes, stream);
+    if (n < bytes && ferror(stream))
+        return errno != 0 ? -errno : -EIO;
+    *ret_bytes = n;
+    return 0;
+}
+
+static int reserve(struct gd_record_reader *reader, size_t bytes) {
+    if (bytes <= reader->capacity)
+        return 0;
+    uint8_t *data = realloc(reader->data, bytes);
+    if (!data)
+        return -ENOMEM;
+    reader->data = data;
+    reader->capacity = bytes;
+    return 0;
+}
+
+static int read_header(struct gd_record_reader *reader, size_t *ret_data_bytes) {
+    uint8_t header[HEADER_BYTES];
+    size_t n = 0;
+    int r = read_bytes(reader->stream, header, sizeof(header), &n);
+    if (r < 0)
+        return r;
+    if (n == 0)
+        return GD_RECORD_END;
+    if (n < sizeof(header))
+        return GD_RECORD_TORN;
+
+    if (gd_read_u32le(header + LENGTH_BYTES) != gd_crc32c_masked(header, LENGTH_BYTES))
+        return damaged(reader, reader->offset, "the checksum of the record's length does not match");
+    uint64_t data_bytes = gd_read_u64le(header);
+    if (data_bytes > GD_RECORD_DATA_BYTES_MAX)
+        return damaged(reader, reader->offset, "the record is longer than 64 MiB");
+    *ret_data_bytes = (size_t)data_bytes;
+    return GD_RECORD_READ;
+}
+
+int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data, size_t *ret_bytes) {
+    size_t data_bytes;
+    int r = read_header(reader, &data_bytes);
+    if (r != GD_RECORD_READ)
+        return r;
+
+    size_t n = 0;
+    r = reserve(reader, data_bytes + CHECKSUM_BYTES);
+    if (r < 0)
+        return r;
+    r = read_bytes(reader->stream, reader->data, data_bytes + CHECKSUM_BYTES, &n);
+    if (r < 0)
+        return r;
+    if (n < data_bytes + CHECKSUM_BYTES)
+        return GD_RECORD_TORN;
+    if (gd_read_u32le(reader->data + data_bytes) != gd_crc32c_masked(reader->data, data_bytes))
+        return damaged(reader, reader->offset + HEADER_BYTES, "the checksum of the record's data does not match");
+
+    reader->offset += HEADER_BYTES + data_bytes + CHECKSUM_BYTES;
+    *ret_data = reader->data;
+    *ret_bytes = data_bytes;
+    return GD_RECORD_READ;
+}

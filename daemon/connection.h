@@ -1,0 +1,44 @@
+// A client's socket: bytes and descriptors in, frames out to a handler, messages back. Runs on the loop thread.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include "frame.h"
+#include "gradientd.pb-c.h"
+
+struct gd_connection;
+
+struct gd_connection_handlers {
+    // One whole frame; it is gone when the call returns. The handler may send and close.
+    void (*frame)(void *context, const struct gd_frame *frame);
+    // The peer broke the frame protocol; the handler will want to say so and close.
+    void (*broken)(void *context, const struct gd_error *error);
+    // The peer is gone or gd_connection_close() was called: the last call; the connection frees itself.
+    void (*closed)(void *context);
+};
+
+// Takes over `fd` (a connected Unix stream socket) on success. Returns 0 or a negative errno.
+__attribute__((warn_unused_result)) int gd_connection_new_consume(uv_loop_t *loop, int fd,
+                                                                  const struct gd_connection_handlers *handlers,
+                                                                  void *context, struct gd_connection **ret_connection);
+
+// The peer's credentials as the kernel recorded them at connect; pid is 0 across pid namespaces.
+struct ucred gd_connection_peer(const struct gd_connection *connection);
+
+// The oldest received descriptor, now the caller's; -1 when there is none.
+int gd_connection_steal_fd(struct gd_connection *connection);
+
+// Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
+void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
+
+// Whether to read: a paused connection leaves bytes in the socket, which slows the sender down.
+void gd_connection_set_paused(struct gd_connection *connection, bool paused);
+
+// Handles all that has arrived by now.
+void gd_connection_drain(struct gd_connection *connection);
+
+// Stops reading, sends what is queued as far as the socket takes it at once, and closes.
+void gd_connection_close(struct gd_connection *connection);

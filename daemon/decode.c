@@ -1,0 +1,226 @@
+#include "decode.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "decode_open_run.h"
+#include "gradientd.pb-c.h"
+#include "text.h"
+
+static int decode_hello(const Gradientd__Hello *hello, struct gd_decoded *ret) {
+    struct gd_decoded decoded = {.kind = GD_CLIENT_HELLO};
+    decoded.hello.protocol_version = hello->protocol_version;
+    if (hello->client)
+        gd_text_copy_printable(decoded.hello.client, sizeof(decoded.hello.client), hello->client);
+    *ret = decoded;
+    return 0;
+}
+
+static int check_scalars(Gradientd__Scalar **scalars, size_t n_scalars, struct gd_error *ret_error) {
+    if (n_scalars > GRADIENTD_USER_TAGS_MAX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars", "scalars has %zu entries, the limit is %d",
+                            n_scalars, GRADIENTD_USER_TAGS_MAX);
+    for (size_t i = 0; i < n_scalars; i++)
+        if (!gd_text_is_name(scalars[i]->tag))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
+                                "scalars[%zu].tag has %zu bytes; it must be 1 to %d bytes of UTF-8 without control "
+                                "characters",
+                                i, strlen(scalars[i]->tag), GRADIENTD_NAME_BYTES_MAX);
+    return 0;
+}
+
+static int check_time(double wall_time, int64_t step, struct gd_error *ret_error) {
+    if (!isfinite(wall_time))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "wall_time", "wall_time is %f, it must be finite", wall_time);
+    if (step < 0)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step is %lld, it must not be negative",
+                            (long long)step);
+    return 0;
+}
+
+static int check_rates(const Gradientd__Snapshot *snapshot, struct gd_error *ret_error) {
+    for (size_t i = 0; i < snapshot->n_parameter_groups; i++) {
+        const Gradientd__ParameterGroupStep *rates = snapshot->parameter_groups[i];
+        if (!isfinite(rates->learning_rate))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "learning_rate",
+                                "parameter_groups[%zu].learning_rate is %f, it must be finite", i,
+                                rates->learning_rate);
+        if (rates->has_beta2 && !gd_open_run_beta2_valid(rates->beta2))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "beta2",
+                                "parameter_groups[%zu].beta2 is %g, it must be at least 0 and below 1", i,
+                                rates->beta2);
+        if (rates->has_eps && !gd_open_run_eps_valid(rates->eps))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "eps",
+                                "parameter_groups[%zu].eps is %g, it must be finite and not negative", i, rates->eps);
+    }
+    return 0;
+}
+
+static int check_snapshot(const Gradientd__Snapshot *snapshot, struct gd_error *ret_error) {
+    if (snapshot->n_streams != 1 || snapshot->streams[0]->kind != GRADIENTD__STREAM_KIND__GRADIENT)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
+                            "streams has %zu entries; exactly one, GRADIENT, is supported", snapshot->n_streams);
+    if (!snapshot->streams[0]->has_slot)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams.slot",
+                            "streams[0] has no slot; elements in the payload are not supported");
+    if (snapshot->has_optimizer_step && snapshot->optimizer_step == 0)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "optimizer_step", "optimizer_step is 0, it counts from 1");
+    int result = check_time(snapshot->wall_time, snapshot->step, ret_error);
+    if (result == 0)
+        result = check_rates(snapshot, ret_error);
+    if (result == 0)
+        result = check_scalars(snapshot->scalars, snapshot->n_scalars, ret_error);
+    return result;
+}
+
+// One block: the struct, then rates, scalars, bitmap and tags.
+static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **scalars, size_t n_scalars,
+                                            const ProtobufCBinaryData *groups_present) {
+    size_t tag_bytes = 0;
+    for (size_t i = 0; i < n_scalars; i++)
+        tag_bytes += strlen(scalars[i]->tag) + 1;
+    size_t present_bytes = groups_present ? groups_present->len : 0;
+
+    struct gd_submission *submission =
+        calloc(1, sizeof(*submission) + n_rates * sizeof(struct gd_adam_rates) +
+                      n_scalars * sizeof(struct gd_user_scalar) + present_bytes + tag_bytes);
+    if (!submission)
+        return NULL;
+    submission->rates = (struct gd_adam_rates *)(submission + 1);
+    submission->n_rates = (uint32_t)n_rates;
+    submission->scalars = (struct gd_user_scalar *)(submission->rates + n_rates);
+    submission->n_scalars = (uint32_t)n_scalars;
+    uint8_t *end = (uint8_t *)(submission->scalars + n_scalars);
+    if (groups_present) {
+        submission->groups_present = present_bytes ? memcpy(end, groups_present->data, present_bytes) : end;
+        submission->groups_present_bytes = present_bytes;
+        end += present_bytes;
+    }
+    for (size_t i = 0; i < n_scalars; i++) {
+        size_t bytes = strlen(scalars[i]->tag) + 1;
+        submission->scalars[i].tag = memcpy(end, scalars[i]->tag, bytes);
+        submission->scalars[i].value = scalars[i]->value;
+        end += bytes;
+    }
+    return submission;
+}
+
+static int decode_snapshot(const Gradientd__Snapshot *snapshot, struct gd_decoded *ret, struct gd_error *ret_error) {
+    int result = check_snapshot(snapshot, ret_error);
+    if (result < 0)
+        return result;
+
+    struct gd_submission *submission =
+        submission_new(snapshot->n_parameter_groups, snapshot->scalars, snapshot->n_scalars,
+                       snapshot->has_groups_present ? &snapshot->groups_present : NULL);
+    if (!submission)
+        return -ENOMEM;
+    submission->kind = GD_SUBMISSION_SNAPSHOT;
+    submission->sequence = snapshot->sequence;
+    submission->step = snapshot->step;
+    submission->wall_time = snapshot->wall_time;
+    submission->has_optimizer_step = snapshot->has_optimizer_step;
+    submission->optimizer_step = snapshot->optimizer_step;
+    submission->applied = !snapshot->has_applied || snapshot->applied;
+    submission->slot = snapshot->streams[0]->slot;
+    submission->skipped = snapshot->skipped;
+    for (uint32_t i = 0; i < submission->n_rates; i++) {
+        const Gradientd__ParameterGroupStep *rates = snapshot->parameter_groups[i];
+        submission->rates[i] = (struct gd_adam_rates){
+            .learning_rate = rates->learning_rate,
+            .beta2 = rates->has_beta2 ? rates->beta2 : (double)NAN,
+            .eps = rates->has_eps ? rates->eps : (double)NAN,
+        };
+    }
+    *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
+    return 0;
+}
+
+static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_decoded *ret, struct gd_error *ret_error) {
+    int result = check_time(scalars->wall_time, scalars->step, ret_error);
+    if (result == 0)
+        result = check_scalars(scalars->scalars, scalars->n_scalars, ret_error);
+    if (result < 0)
+        return result;
+
+    struct gd_submission *submission = submission_new(0, scalars->scalars, scalars->n_scalars, NULL);
+    if (!submission)
+        return -ENOMEM;
+    submission->kind = GD_SUBMISSION_SCALARS;
+    submission->sequence = scalars->sequence;
+    submission->step = scalars->step;
+    submission->wall_time = scalars->wall_time;
+    *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
+    return 0;
+}
+
+static int decode_close_run(const Gradientd__CloseRun *close_run, struct gd_decoded *ret, struct gd_error *ret_error) {
+    if (close_run->outcome != GRADIENTD__OUTCOME__SUCCESS && close_run->outcome != GRADIENTD__OUTCOME__FAILURE)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "outcome", "outcome is %d; 1 is success, 2 failure",
+                            (int)close_run->outcome);
+    struct gd_submission *submission = submission_new(0, NULL, 0, NULL);
+    if (!submission)
+        return -ENOMEM;
+    submission->kind = GD_SUBMISSION_CLOSE;
+    submission->sequence = close_run->sequence;
+    submission->failed = close_run->outcome == GRADIENTD__OUTCOME__FAILURE;
+    *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
+    return 0;
+}
+
+static int decode_open_run(const Gradientd__OpenRun *open_run, const struct gd_frame *frame, struct gd_decoded *ret,
+                           struct gd_error *ret_error) {
+    struct gd_open_run *decoded;
+    int result = gd_decode_open_run(open_run, frame, &decoded, ret_error);
+    if (result < 0)
+        return result;
+    *ret = (struct gd_decoded){.kind = GD_CLIENT_OPEN_RUN, .open_run = decoded};
+    return 0;
+}
+
+static int decode_message(const Gradientd__ClientMessage *message, const struct gd_frame *frame, struct gd_decoded *ret,
+                          struct gd_error *ret_error) {
+    switch (message->message_case) {
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_HELLO:
+        return decode_hello(message->hello, ret);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN:
+        return decode_open_run(message->open_run, frame, ret, ret_error);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_ATTACH:
+        *ret = (struct gd_decoded){
+            .kind = GD_CLIENT_ATTACH,
+            .attach = {message->attach->memory, message->attach->event_file, message->attach->pidfd},
+        };
+        return 0;
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT:
+        return decode_snapshot(message->snapshot, ret, ret_error);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS:
+        return decode_scalars(message->scalars, ret, ret_error);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN:
+        return decode_close_run(message->close_run, ret, ret_error);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST:
+        *ret = (struct gd_decoded){.kind = GD_CLIENT_STATUS_REQUEST};
+        return 0;
+    default:
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "the message is of no known kind");
+    }
+}
+
+int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
+              struct gd_error *ret_error) {
+    gd_arena_reset(arena);
+    Gradientd__ClientMessage *message =
+        gradientd__client_message__unpack(&arena->allocator, frame->message_bytes, frame->message);
+    if (!message && arena->exhausted)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message",
+                            "a message of %u bytes needs more than %zu bytes to unpack, the limit",
+                            frame->message_bytes, arena->capacity_bytes);
+    if (!message)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "a message of %u bytes is malformed",
+                            frame->message_bytes);
+    if (frame->payload_bytes > 0 && message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
+                            "payload_bytes is %u; only OpenRun takes a payload", frame->payload_bytes);
+    return decode_message(message, frame, ret_decoded, ret_error);
+}

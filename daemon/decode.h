@@ -1,0 +1,51 @@
+// Messages of a client, from bytes to validated plain structs. Every limit a field alone can break is checked here;
+// what depends on the run (sequence, slots, steps) is checked by run.h. A failed call returns -EBADMSG with *ret_error
+// set, or -ENOMEM, and leaves its other outputs untouched.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "error.h"
+#include "frame.h"
+#include "message.h"
+
+enum {
+    // What unpacking one message may take: a Snapshot with 1,024 scalars and 4,096 parameter groups takes 0.6 MiB.
+    GD_DECODE_ARENA_BYTES = 8 << 20,
+};
+
+enum gd_client_message {
+    GD_CLIENT_HELLO,
+    GD_CLIENT_OPEN_RUN,
+    GD_CLIENT_ATTACH,
+    GD_CLIENT_SUBMISSION,
+    GD_CLIENT_STATUS_REQUEST,
+};
+
+struct gd_hello {
+    uint32_t protocol_version;
+    char client[64]; // printable
+};
+
+// Which descriptors an Attach declares.
+struct gd_attach {
+    bool memory;
+    bool event_file;
+    bool pidfd;
+};
+
+struct gd_decoded {
+    enum gd_client_message kind;
+    union {
+        struct gd_hello hello;
+        struct gd_open_run *open_run; // owned by the caller, gd_open_run_free()
+        struct gd_attach attach;
+        struct gd_submission *submission; // owned by the caller, free()
+    };
+};
+
+// Decodes one frame. `arena` is reset first and holds nothing the result points to.
+__attribute__((warn_unused_result)) int gd_decode(const struct gd_frame *frame, struct gd_arena *arena,
+                                                  struct gd_decoded *ret_decoded, struct gd_error *ret_error);

@@ -1,0 +1,117 @@
+// Adam-type ratios: how large the effective steps are and how much they oscillate.
+//
+// Chen, Liu, Sun, Hong: "On the convergence of a class of Adam-type algorithms for non-convex optimization",
+// arXiv 1808.02941, Theorem 3.1. With the effective step  e_t = a_t / (sqrt(vhat_t) + eps)  per coordinate and sums
+// over active coordinates (g_t is not 0):  A = sum e_t,  B = sum (e_t g_t)^2,  C = sum |e_t - e_{t-1}|, D = sum (e_t -
+// e_{t-1})^2.  Where the proof holds, B/A and C/A go to zero.
+//
+// Pure: the per-group step follows from (config, group state, rates, t), the values from (state, sums).
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "tags.h"
+
+// As on the wire.
+enum gd_rule {
+    GD_RULE_SGD = 1,
+    GD_RULE_ADAM,
+    GD_RULE_ADAMW,
+    GD_RULE_RMSPROP,
+    GD_RULE_AMSGRAD,
+    GD_RULE_ADAGRAD,
+    GD_RULE_ADAFOM,
+};
+
+enum gd_maximum_of {
+    GD_MAXIMUM_RAW_THEN_CORRECTED = 1,
+    GD_MAXIMUM_CORRECTED,
+    GD_MAXIMUM_UNCORRECTED,
+};
+
+struct gd_adam_config {
+    enum gd_rule rule;
+    bool bias_correction;
+    enum gd_maximum_of maximum_of; // amsgrad
+    double eps_root;
+    double initial_accumulator; // adagrad
+    double learning_rate_decay; // adagrad
+    bool absent_counts;
+};
+
+// One parameter group's rates at one step.
+struct gd_adam_rates {
+    double learning_rate;
+    double beta2;
+    double eps;
+};
+
+// State of one group. Its effective step of the last applied step it was present in is
+// numerator / (sqrt(v + inside) + outside).
+struct gd_adam_group {
+    uint64_t lag;     // the group's own t is the snapshot's optimizer_step minus this
+    uint64_t updates; // applied steps it was present in
+    double numerator;
+    double inside;
+    double outside;
+};
+
+enum { GD_ADAM_KEPT = 16 }; // from n / 2 to n the grid 2^j (8 + i) has at most 10 points
+
+// A, B and C at one n of the grid.
+struct gd_adam_point {
+    double A, B, C;
+};
+
+struct gd_adam_state {
+    uint64_t applied;              // applied steps seen
+    uint64_t first_optimizer_step; // of the first one
+    uint64_t optimizer_step;       // of the last one
+    uint64_t silent;               // applied steps before the family begins; UINT64_MAX: it never does
+    uint64_t counted;              // n: applied steps since it began
+    double A, B, C, D;
+    struct gd_adam_point kept[GD_ADAM_KEPT];
+};
+
+// What one applied step means for the whole run.
+struct gd_adam_step {
+    uint64_t optimizer_step; // t
+    uint64_t missing;        // k: optimiser steps between the last applied one seen and this one
+    bool measured;           // the family has begun: Adam terms are summed
+};
+
+// What one applied step means for one group.
+struct gd_adam_group_step {
+    struct gd_second_moment_step kernel; // for the kernels; unused by sgd
+    double numerator;                    // sgd: the learning rate now ...
+    double numerator_before;             // ... and before
+    double relative_scale;               // what the kernels' relative_square is multiplied by (the bias correction)
+};
+
+// True when the rule keeps a second moment (every rule but sgd), and how many floats an element's state takes.
+bool gd_adam_has_second_moment(const struct gd_adam_config *config);
+uint32_t gd_adam_state_arrays(const struct gd_adam_config *config);
+
+// The run's next applied step. `optimizer_step` must be above the last applied one. `exact` says whether every group
+// starts at its own t = 1 (else the state of the steps before is unknown and the family waits); `beta2_max` is the
+// largest decay of the parameter groups. Both are read at the first applied step alone.
+struct gd_adam_step gd_adam_begin_step(const struct gd_adam_config *config, struct gd_adam_state *state,
+                                       uint64_t optimizer_step, bool exact, double beta2_max);
+
+// The step of a group that is present; moves its state on.
+struct gd_adam_group_step gd_adam_step_group(const struct gd_adam_config *config, struct gd_adam_group *group,
+                                             const struct gd_adam_step *step, const struct gd_adam_rates *rates);
+
+// An applied step a group is absent from: its t stands still (unless absent_counts).
+void gd_adam_skip_group(const struct gd_adam_config *config, struct gd_adam_group *group,
+                        const struct gd_adam_step *step);
+
+// Completes a present group's sums: sgd's terms follow from counts and norms, relative_square gets its scale.
+void gd_adam_complete_sums(const struct gd_adam_config *config, const struct gd_adam_group_step *group_step,
+                           struct gd_step_sums *sums);
+
+// Adds the step's sums over all groups to the totals and sets the family's tags. `beta2_max` as above.
+void gd_adam_end_step(const struct gd_adam_config *config, struct gd_adam_state *state, const struct gd_adam_step *step,
+                      const struct gd_step_sums *sums, double beta2_max, struct gd_values *values);

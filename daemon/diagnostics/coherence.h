@@ -1,0 +1,12 @@
+// Gradient coherence: Dai et al., "Toward understanding the impact of staleness in distributed machine learning",
+// arXiv 1810.03264, Definition 1.
+#pragma once
+
+#include <stdint.h>
+
+#include "step_sums.h"
+#include "tags.h"
+
+// Sets the family's tags for lags 1..max_lag. Bit m - 1 of `known_lags`: the snapshot at lag m exists. Pure.
+void gd_coherence_values(const struct gd_step_sums *sums, uint32_t max_lag, uint32_t known_lags,
+                         struct gd_values *values);

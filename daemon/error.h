@@ -1,0 +1,28 @@
+// What a client is told when something it sent cannot be accepted.
+#pragma once
+
+#include <stdint.h>
+
+enum { GD_ERROR_TEXT_BYTES = 256 };
+
+// As on the wire (ErrorCode in proto/gradientd.proto).
+enum gd_error_code {
+    GD_ERROR_PROTOCOL = 1,
+    GD_ERROR_INVALID = 2,
+    GD_ERROR_UNSUPPORTED = 3,
+    GD_ERROR_QUOTA = 4,
+    GD_ERROR_OWNED = 5,
+    GD_ERROR_MEMORY = 6,
+    GD_ERROR_INTERNAL = 7,
+};
+
+struct gd_error {
+    enum gd_error_code code;
+    const char *field;              // static
+    char text[GD_ERROR_TEXT_BYTES]; // names the field, the value and the limit; valid UTF-8
+};
+
+// Fills `ret_error` and returns -EBADMSG, so that a check reads  return gd_error_set(...).  Values that came from the
+// client are passed already known to be printable, or as numbers.
+__attribute__((format(printf, 4, 5))) int gd_error_set(struct gd_error *ret_error, enum gd_error_code code,
+                                                       const char *field, const char *format, ...);

@@ -1,0 +1,216 @@
+#include "event_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum {
+    GATHER_MS = 100,        // records gather this long before a write: ten writes a second, well under a reader's poll
+    RETRY_FIRST_MS = 100,   // after an error, doubling ...
+    RETRY_LAST_MS = 5000,   // ... up to this
+    STACK_BYTES = 64 << 10, // writes and log lines; above PTHREAD_STACK_MIN
+};
+
+struct gd_event_file {
+    struct gd_event_file_options options;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint64_t appended_bytes; // guarded by the mutex, as are the flags
+    bool finishing;
+    bool abandoned;
+    bool done;
+    _Atomic uint64_t written_bytes; // stored by the thread alone
+};
+
+int gd_event_file_check(int fd, struct gd_error *ret_error) {
+    struct stat status;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file", "event_file is not a regular file");
+    if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file", "event_file is not open for writing");
+    if (flags & O_APPEND)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
+                            "event_file is open with O_APPEND, which makes pwrite ignore its offset");
+    return 0;
+}
+
+static uint64_t pending_bytes(const struct gd_event_file *file) {
+    return file->appended_bytes - file->written_bytes;
+}
+
+// Whether the next batch should be written without waiting for more. The mutex is held.
+static bool is_urgent(const struct gd_event_file *file) {
+    return file->finishing || pending_bytes(file) >= file->options.outbox_bytes / 2;
+}
+
+static bool is_abandoned(const struct gd_event_file *file) {
+    return file->abandoned;
+}
+
+// Waits for `milliseconds`, less if `enough` says so. The mutex is held.
+static void wait_for(struct gd_event_file *file, int milliseconds, bool (*enough)(const struct gd_event_file *)) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+    until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (!enough(file))
+        if (pthread_cond_timedwait(&file->changed, &file->mutex, &until) == ETIMEDOUT)
+            return;
+}
+
+// Waits for records and lets more of them gather. The mutex is held.
+static void gather(struct gd_event_file *file) {
+    while (pending_bytes(file) == 0 && !file->finishing)
+        pthread_cond_wait(&file->changed, &file->mutex);
+    wait_for(file, GATHER_MS, is_urgent);
+}
+
+// Writes up to `end`, stopping at the first error. Returns 0 or a negative errno; written_bytes says how far it came.
+static int write_until(struct gd_event_file *file, uint64_t end) {
+    uint64_t written = file->written_bytes;
+    while (written < end) {
+        uint64_t at = written % file->options.outbox_bytes;
+        uint64_t bytes = end - written;
+        if (bytes > file->options.outbox_bytes - at)
+            bytes = file->options.outbox_bytes - at;
+        ssize_t result = pwrite(file->options.fd, file->options.outbox + at, bytes, (off_t)written);
+        if (result < 0 && errno == EINTR)
+            continue;
+        if (result <= 0)
+            return result < 0 ? -errno : -EIO;
+        written += (uint64_t)result;
+        atomic_store_explicit(&file->written_bytes, written, memory_order_release);
+        atomic_store_explicit((_Atomic uint64_t *)file->options.written_word, written, memory_order_release);
+    }
+    return 0;
+}
+
+// One batch. Returns 0 or a negative errno. The mutex is held, but not while writing.
+static int write_batch(struct gd_event_file *file) {
+    uint64_t end = file->appended_bytes;
+    pthread_mutex_unlock(&file->mutex);
+    int result = write_until(file, end);
+    file->options.notify(file->options.notify_context);
+    pthread_mutex_lock(&file->mutex);
+    return result;
+}
+
+// The pause after `result`, given the one before; logs where trouble begins and ends.
+static int next_retry_ms(const struct gd_event_file *file, int result, int retry_ms) {
+    if (result == 0) {
+        if (retry_ms > 0)
+            gd_log(GD_LOG_INFO, "event file: writing again at byte %llu", (unsigned long long)file->written_bytes);
+        return 0;
+    }
+    if (retry_ms == 0) {
+        gd_log(GD_LOG_ERROR, "event file: write at byte %llu: %s; trying again",
+               (unsigned long long)file->written_bytes, strerror(-result));
+        return RETRY_FIRST_MS;
+    }
+    return 2 * retry_ms < RETRY_LAST_MS ? 2 * retry_ms : RETRY_LAST_MS;
+}
+
+static void *write_records(void *argument) {
+    struct gd_event_file *file = argument;
+    int retry_ms = 0;
+
+    pthread_mutex_lock(&file->mutex);
+    while (!file->abandoned && !(file->finishing && pending_bytes(file) == 0)) {
+        gather(file);
+        retry_ms = next_retry_ms(file, write_batch(file), retry_ms);
+        if (retry_ms > 0)
+            wait_for(file, retry_ms, is_abandoned);
+    }
+    pthread_mutex_unlock(&file->mutex);
+
+    close(file->options.fd); // may hang like a write, so it belongs to this thread as well
+    pthread_mutex_lock(&file->mutex);
+    file->done = true;
+    pthread_mutex_unlock(&file->mutex);
+    file->options.notify(file->options.notify_context);
+    return NULL;
+}
+
+static int start_thread(struct gd_event_file *file) {
+    pthread_attr_t attributes;
+    pthread_condattr_t clock;
+
+    pthread_mutex_init(&file->mutex, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&file->changed, &clock);
+    pthread_condattr_destroy(&clock);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    int result = pthread_create(&file->thread, &attributes, write_records, file);
+    pthread_attr_destroy(&attributes);
+    return -result;
+}
+
+int gd_event_file_new(const struct gd_event_file_options *options, struct gd_event_file **ret_file) {
+    struct gd_event_file *file = calloc(1, sizeof(*file));
+    if (!file)
+        return -ENOMEM;
+    file->options = *options;
+    int result = start_thread(file);
+    if (result < 0) {
+        free(file);
+        return result;
+    }
+    *ret_file = file;
+    return 0;
+}
+
+void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
+    pthread_mutex_lock(&file->mutex);
+    file->appended_bytes = appended_bytes;
+    pthread_cond_signal(&file->changed);
+    pthread_mutex_unlock(&file->mutex);
+}
+
+uint64_t gd_event_file_written(struct gd_event_file *file) {
+    return atomic_load_explicit(&file->written_bytes, memory_order_acquire);
+}
+
+void gd_event_file_finish(struct gd_event_file *file) {
+    pthread_mutex_lock(&file->mutex);
+    file->finishing = true;
+    pthread_cond_signal(&file->changed);
+    pthread_mutex_unlock(&file->mutex);
+}
+
+bool gd_event_file_is_done(struct gd_event_file *file) {
+    pthread_mutex_lock(&file->mutex);
+    bool done = file->done;
+    pthread_mutex_unlock(&file->mutex);
+    return done;
+}
+
+void gd_event_file_abandon(struct gd_event_file *file) {
+    pthread_mutex_lock(&file->mutex);
+    file->abandoned = true;
+    file->finishing = true;
+    pthread_cond_signal(&file->changed);
+    pthread_mutex_unlock(&file->mutex);
+}
+
+void gd_event_file_free(struct gd_event_file *file) {
+    if (!file)
+        return;
+    pthread_join(file->thread, NULL);
+    pthread_cond_destroy(&file->changed);
+    pthread_mutex_destroy(&file->mutex);
+    free(file);
+}

@@ -1,0 +1,43 @@
+// A run's event file and the one thread that writes it, so that a slow or hung file system holds up only this run.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+
+struct gd_event_file;
+
+struct gd_event_file_options {
+    int fd;                // a file that gd_event_file_check() accepted; taken over
+    const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
+    uint64_t outbox_bytes;
+    uint64_t *written_word;        // in shared memory, for whoever resumes the run: stored, never read
+    void (*notify)(void *context); // called on the writer thread after each batch and at the end
+    void *notify_context;
+};
+
+// Checks that `fd` is a regular file open for writing without O_APPEND. Returns 0, or a negative errno with *ret_error.
+__attribute__((warn_unused_result)) int gd_event_file_check(int fd, struct gd_error *ret_error);
+
+// Starts the thread. On success the file owns options->fd. Returns 0, or a negative errno.
+__attribute__((warn_unused_result)) int gd_event_file_new(const struct gd_event_file_options *options,
+                                                          struct gd_event_file **ret_file);
+
+// The outbox now ends at byte `appended_bytes` of the file. Any thread, one at a time.
+void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes);
+
+// Bytes that are in the file; any thread.
+uint64_t gd_event_file_written(struct gd_event_file *file);
+
+// Nothing more will be appended: what is left is written at once, then the file is closed and notify called.
+void gd_event_file_finish(struct gd_event_file *file);
+
+// True once everything is written (or given up) and the file is closed.
+bool gd_event_file_is_done(struct gd_event_file *file);
+
+// Gives up what cannot be written now (a full disk, at shutdown) instead of trying again; returns at once.
+void gd_event_file_abandon(struct gd_event_file *file);
+
+// Joins the thread; the file must be done. NULL is allowed.
+void gd_event_file_free(struct gd_event_file *file);

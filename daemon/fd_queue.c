@@ -1,0 +1,28 @@
+#include "fd_queue.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+int gd_fd_queue_push_consume(struct gd_fd_queue *queue, int fd) {
+    if (queue->used == GRADIENTD_FDS_MAX) {
+        close(fd);
+        return -ENOBUFS;
+    }
+    queue->fds[queue->used++] = fd;
+    return 0;
+}
+
+int gd_fd_queue_steal(struct gd_fd_queue *queue) {
+    if (queue->used == 0)
+        return -1;
+    int fd = queue->fds[0];
+    queue->used--;
+    memmove(queue->fds, queue->fds + 1, queue->used * sizeof(queue->fds[0]));
+    return fd;
+}
+
+void gd_fd_queue_deinit(struct gd_fd_queue *queue) {
+    while (queue->used > 0)
+        close(queue->fds[--queue->used]);
+}

@@ -1,0 +1,88 @@
+// The hot loop: one pass over a chunk of a snapshot, its history and its optimiser state yields the chunk's step sums.
+//
+// Contract, which every instruction set meets to the last bit:
+//  - Element i of a chunk belongs to float lane i mod 16. Each sum multiplies, then adds (no FMA contraction), into its
+//    lane. After every GD_FLUSH_ELEMS elements, and at the end, the 16 float lanes are added to 16 double lanes and
+//    set to 0. The double lanes are reduced in the tree  lane[i] += lane[i + w]  for w = 8, 4, 2, 1 and i < w.
+//  - Counts are exact; maxima and minima do not depend on order.
+//  - A non-finite element is counted and replaced by +0, in the snapshot and in each of its lags.
+//  - Second moment, in float, in this order:
+//        square = min(g g, FLT_MAX)
+//        v      = r r                                  (r: the old root)
+//        v'     = v + gain (square - keep v)
+//        r'     = sqrt(max(v', GD_SECOND_MOMENT_FLOOR)) if r > 0 or g is active, else 0
+//        m'     = max(m, r' max_scale)                 (amsgrad only; m: the old maximum's root)
+//    so a root of 0 means "never counted". Coordinates that are not active keep decaying.
+//  - Effective step of an active coordinate, with w = m where there is a maximum and r elsewhere; a coordinate whose
+//    old root is 0 takes its old w from the new one:
+//        p  = sqrt(w' w' + inside) if inside > 0, else w';           p0 likewise from w and inside_before
+//        d  = p + outside;  d0 = p0 + outside_before;  q = 1 / (d d0)
+//        e  = numerator (d0 q)
+//        e - e0 = q (numerator ((p0 - p) + outside_fall) + numerator_rise d)
+//        A += e;  B += (e g)(e g);  relative_square += square / max(w' w' + accumulator, relative_floor)
+//        if `has_before` and the old root is > 0:  C += |e - e0|;  D += (e - e0)(e - e0)
+//    One root and two divisions; the floor keeps d d0 above the subnormals.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "step_sums.h"
+
+enum {
+    GD_LANES = 16,
+    GD_FLUSH_ELEMS = 1024,   // float lanes take 64 addends each: what bounds the rounding error
+    GD_CHUNK_ELEMS = 65536,  // 256 KiB of f32: large against a call, small against a core's share of a model
+};
+
+// Second moments below this are raised to it: the least whose product of two roots, d d0, is no subnormal
+// (FLT_MIN = 1.1755e-38; roots of 1.1e-19).
+#define GD_SECOND_MOMENT_FLOOR 1.21e-38f
+
+// How the optimiser's state moves in this step and how large its effective step is; the same for a whole group.
+// Derived from the rule by diagnostics/adam.h.
+struct gd_second_moment_step {
+    float gain;      // EMA: 1 - b2^(k+1); adagrad: k + 1; adafom: (k + 1) / t
+    float keep;      // 1; adagrad: 0
+    float max_scale; // amsgrad: 1, or 1 / sqrt(1 - b2^t) where the maximum is of corrected moments
+
+    bool measured;   // false: the state moves, no Adam term is summed
+    bool has_before; // the step before this one is known: C and D are summed
+    float numerator;      // learning rate times the bias correction's root
+    float numerator_rise; // numerator minus the one before
+    float inside;         // added to the squared state under the root, now ...
+    float inside_before;  // ... and in the step before
+    float outside;        // added to the root: eps times the bias correction's root, now ...
+    float outside_before; // ... and in the step before
+    float outside_fall;   // outside_before - outside
+    float accumulator;    // adagrad's initial accumulator (vhat holds it; eps_root is not part of vhat)
+    float relative_floor; // eps^2 times the bias correction
+};
+
+// A chunk: at most GD_CHUNK_ELEMS consecutive elements of one group. Buffers of `elems` elements, not overlapping;
+// `root` may be NULL (then no second moment is kept and the sums over active coordinates other than `active` stay
+// neutral), `maximum` is NULL for every rule but amsgrad. Pointers are aligned to their element; the state's to 64 bytes.
+struct gd_chunk {
+    size_t elems;
+    const float *gradient;
+    uint32_t lags;                       // entries in `history`
+    const float *history[GD_LAG_MAX];    // index m - 1: lag m; NULL: no such snapshot, dot stays 0
+    const struct gd_second_moment_step *step;
+    const float *root;    // sqrt(v) before this step
+    float *root_next;     // ... and after it
+    const float *maximum; // sqrt of the running maximum before ...
+    float *maximum_next;  // ... and after
+};
+
+struct gd_kernels {
+    const char *name;
+    // Fills `ret_sums` (initialised by the kernel). Thread-safe; touches nothing but the chunk's buffers.
+    void (*analyse)(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums);
+};
+
+// The reference, in portable C.
+extern const struct gd_kernels gd_kernels_scalar;
+
+// The kernels of this process, chosen once; the environment variable GRADIENTD_KERNELS names one instead.
+// Returns 0, or -EINVAL when that name is unknown or not supported by this machine.
+int gd_kernels_select(const char *name, const struct gd_kernels **ret_kernels);

@@ -1,0 +1,325 @@
+// The reference kernel: kernels.h's contract in portable C, every operation in the contract's order.
+//
+// A block of GD_FLUSH_ELEMS elements is cleaned into a small buffer that stays in L1 and is padded with +0 to whole
+// rows of GD_LANES. The padding changes no bit: a product with +0 adds +0 or -0, and no lane is ever -0, because it
+// starts as +0 and x + y is -0 only where both are.
+#include "kernels.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+// Float expressions must round at every step, or the lanes of two machines part.
+_Static_assert(FLT_EVAL_METHOD == 0, "float arithmetic must be done in float");
+#ifdef __FAST_MATH__
+#error "the kernels' contract does not survive -ffast-math"
+#endif
+
+_Static_assert(GD_FLUSH_ELEMS % GD_LANES == 0, "a block is a whole number of rows");
+_Static_assert(GD_CHUNK_ELEMS % GD_FLUSH_ELEMS == 0, "a chunk is a whole number of blocks");
+
+// One sum: float lanes of the current block, double lanes of the blocks before.
+struct lane_sum {
+    float partial[GD_LANES];
+    double total[GD_LANES];
+};
+
+// The sums over active coordinates.
+struct adam_sums {
+    struct lane_sum A;
+    struct lane_sum B;
+    struct lane_sum C;
+    struct lane_sum D;
+    struct lane_sum relative_square;
+    float step_size_min[GD_LANES];
+};
+
+struct chunk_sums {
+    struct lane_sum squared_norm;
+    struct lane_sum dot[GD_LAG_MAX];
+    struct adam_sums adam;
+    float max_abs[GD_LANES];
+    uint64_t non_finite;
+    uint64_t active;
+};
+
+// Comparisons instead of fminf and fmaxf, whose result for a NaN or for zeros of two signs is left open in places:
+// these give the second operand unless the first wins, which is also what minps and maxps do.
+static inline float lesser(float a, float b) {
+    return a < b ? a : b;
+}
+
+static inline float greater(float a, float b) {
+    return a > b ? a : b;
+}
+
+static inline bool is_finite(float x) {
+    return fabsf(x) <= FLT_MAX;
+}
+
+// x where `keep` holds, else +0, without a branch even where x is costly: as vector code does it.
+static inline float kept_if(bool keep, float x) {
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof(bits));
+    bits &= 0 - (uint32_t)keep;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+static void lane_sum_flush(struct lane_sum *sum) {
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        sum->total[lane] += (double)sum->partial[lane];
+        sum->partial[lane] = 0.0f;
+    }
+}
+
+static double lane_sum_reduce(const struct lane_sum *sum) {
+    double lane[GD_LANES];
+
+    memcpy(lane, sum->total, sizeof(lane));
+    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
+        for (size_t i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    }
+    return lane[0];
+}
+
+static size_t whole_rows(size_t elems) {
+    return (elems + GD_LANES - 1) / GD_LANES;
+}
+
+static void clean_block(const float *values, size_t elems, float ret_clean[static GD_FLUSH_ELEMS]) {
+    for (size_t i = 0; i < elems; i++)
+        ret_clean[i] = is_finite(values[i]) ? values[i] : 0.0f;
+    for (size_t i = elems; i < whole_rows(elems) * GD_LANES; i++)
+        ret_clean[i] = 0.0f;
+}
+
+static void count_block(const float *values, const float *clean, size_t elems, struct chunk_sums *sums) {
+    uint32_t finite = 0;
+    uint32_t active = 0;
+
+    for (size_t i = 0; i < elems; i++)
+        finite += is_finite(values[i]);
+    for (size_t i = 0; i < elems; i++)
+        active += clean[i] != 0.0f;
+    sums->non_finite += elems - finite;
+    sums->active += active;
+}
+
+static void raise_max_abs(const float *clean, size_t rows, float max_abs[static GD_LANES]) {
+    for (size_t row = 0; row < rows; row++, clean += GD_LANES) {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            max_abs[lane] = greater(fabsf(clean[lane]), max_abs[lane]);
+    }
+}
+
+static void add_products(const float *a, const float *b, size_t rows, struct lane_sum *sum) {
+    float partial[GD_LANES] = {0}; // a copy that cannot alias a or b, so it can stay in registers
+
+    for (size_t row = 0; row < rows; row++, a += GD_LANES, b += GD_LANES) {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            partial[lane] += a[lane] * b[lane];
+    }
+    memcpy(sum->partial, partial, sizeof(partial));
+    lane_sum_flush(sum);
+}
+
+static void load_row(const float *values, size_t elems, float ret_row[static GD_LANES]) {
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        ret_row[lane] = lane < elems ? values[lane] : 0.0f;
+}
+
+static void store_row(const float row[static GD_LANES], size_t elems, float *ret_values) {
+    memcpy(ret_values, row, elems * sizeof(*row));
+}
+
+static inline float clamped_square(float g) {
+    return lesser(g * g, FLT_MAX);
+}
+
+static void move_roots(const struct gd_second_moment_step *step, const float *restrict gradient,
+                       const float *restrict root, float *restrict ret_next) {
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        float g = gradient[lane];
+        float r = root[lane];
+        float v = r * r;
+        float moved = v + step->gain * (clamped_square(g) - step->keep * v);
+        float next = sqrtf(greater(moved, GD_SECOND_MOMENT_FLOOR));
+        ret_next[lane] = r > 0.0f || g != 0.0f ? next : 0.0f;
+    }
+}
+
+static void move_maxima(const struct gd_second_moment_step *step, const float *restrict root_next,
+                        const float *restrict maximum, float *restrict ret_next) {
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        ret_next[lane] = greater(maximum[lane], root_next[lane] * step->max_scale);
+}
+
+// What divides once `inside` is added under the root.
+static void add_inside(const float *restrict w, float inside, float *restrict ret_p) {
+    if (inside > 0.0f) {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            ret_p[lane] = sqrtf(w[lane] * w[lane] + inside);
+    } else {
+        memcpy(ret_p, w, GD_LANES * sizeof(*w));
+    }
+}
+
+// Adds a row's Adam terms. `w_before` and `w_next` are the state that divides, before this step and after it: the
+// maximum where there is one, else the root. Inactive lanes compute too, possibly 1 / 0, and are then left out.
+static void measure_row(const struct gd_second_moment_step *restrict step, const float *restrict gradient,
+                        const float *restrict root, const float *restrict w_before, const float *restrict w_next,
+                        struct adam_sums *restrict sums) {
+    float w[GD_LANES];
+    float p[GD_LANES];
+    float p0[GD_LANES];
+    const bool has_before = step->has_before;
+
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        w[lane] = root[lane] > 0.0f ? w_before[lane] : w_next[lane];
+    add_inside(w_next, step->inside, p);
+    add_inside(w, step->inside_before, p0);
+
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        float g = gradient[lane];
+        float d = p[lane] + step->outside;
+        float d0 = p0[lane] + step->outside_before;
+        float q = 1.0f / (d * d0);
+        float e = step->numerator * (d0 * q);
+        float change = q * (step->numerator * ((p0[lane] - p[lane]) + step->outside_fall) + step->numerator_rise * d);
+        float vhat = greater(w_next[lane] * w_next[lane] + step->accumulator, step->relative_floor);
+        float relative_square = clamped_square(g) / vhat;
+        bool active = g != 0.0f;
+
+        e = kept_if(active, e);
+        change = kept_if(active & has_before & (root[lane] > 0.0f), change);
+        sums->A.partial[lane] += e;
+        sums->B.partial[lane] += (e * g) * (e * g);
+        sums->C.partial[lane] += fabsf(change);
+        sums->D.partial[lane] += change * change;
+        sums->relative_square.partial[lane] += kept_if(active, relative_square);
+        sums->step_size_min[lane] = lesser(active ? e : INFINITY, sums->step_size_min[lane]);
+    }
+}
+
+// Moves the state of `elems` <= GD_LANES elements from `first` on and adds their Adam terms.
+static inline void second_moment_row(const struct gd_chunk *chunk, size_t first, size_t elems, const float *gradient,
+                                     struct adam_sums *sums) {
+    float root[GD_LANES];
+    float root_next[GD_LANES];
+    float maximum[GD_LANES];
+    float maximum_next[GD_LANES];
+
+    load_row(chunk->root + first, elems, root);
+    move_roots(chunk->step, gradient, root, root_next);
+    store_row(root_next, elems, chunk->root_next + first);
+    if (chunk->maximum) {
+        load_row(chunk->maximum + first, elems, maximum);
+        move_maxima(chunk->step, root_next, maximum, maximum_next);
+        store_row(maximum_next, elems, chunk->maximum_next + first);
+    }
+    if (chunk->step->measured) {
+        measure_row(chunk->step, gradient, root, chunk->maximum ? maximum : root,
+                    chunk->maximum ? maximum_next : root_next, sums);
+    }
+}
+
+static void second_moment_block(const struct gd_chunk *chunk, size_t first, size_t elems, const float *gradient,
+                                struct adam_sums *sums) {
+    size_t whole = elems - elems % GD_LANES;
+
+    for (size_t i = 0; i < whole; i += GD_LANES)
+        second_moment_row(chunk, first + i, GD_LANES, gradient + i, sums);
+    if (whole < elems)
+        second_moment_row(chunk, first + whole, elems - whole, gradient + whole, sums);
+
+    lane_sum_flush(&sums->A);
+    lane_sum_flush(&sums->B);
+    lane_sum_flush(&sums->C);
+    lane_sum_flush(&sums->D);
+    lane_sum_flush(&sums->relative_square);
+}
+
+static void analyse_block(const struct gd_chunk *chunk, size_t first, size_t elems, struct chunk_sums *sums) {
+    float gradient[GD_FLUSH_ELEMS];
+    float past[GD_FLUSH_ELEMS];
+    size_t rows = whole_rows(elems);
+
+    clean_block(chunk->gradient + first, elems, gradient);
+    count_block(chunk->gradient + first, gradient, elems, sums);
+    raise_max_abs(gradient, rows, sums->max_abs);
+    add_products(gradient, gradient, rows, &sums->squared_norm);
+    for (uint32_t i = 0; i < chunk->lags; i++) {
+        if (!chunk->history[i])
+            continue;
+        clean_block(chunk->history[i] + first, elems, past);
+        add_products(gradient, past, rows, &sums->dot[i]);
+    }
+    if (chunk->root)
+        second_moment_block(chunk, first, elems, gradient, &sums->adam);
+}
+
+static void fill_step_sums(const struct gd_chunk *chunk, const struct chunk_sums *sums, struct gd_step_sums *ret_sums) {
+    const struct adam_sums *adam = &sums->adam;
+
+    gd_step_sums_init(ret_sums);
+    ret_sums->elements = chunk->elems;
+    ret_sums->zeros = chunk->elems - sums->non_finite - sums->active;
+    ret_sums->non_finite = sums->non_finite;
+    ret_sums->active = sums->active;
+    ret_sums->squared_norm = lane_sum_reduce(&sums->squared_norm);
+    for (uint32_t i = 0; i < chunk->lags; i++)
+        ret_sums->dot[i] = lane_sum_reduce(&sums->dot[i]);
+    ret_sums->A = lane_sum_reduce(&adam->A);
+    ret_sums->B = lane_sum_reduce(&adam->B);
+    ret_sums->C = lane_sum_reduce(&adam->C);
+    ret_sums->D = lane_sum_reduce(&adam->D);
+    ret_sums->relative_square = lane_sum_reduce(&adam->relative_square);
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        ret_sums->max_abs = greater(sums->max_abs[lane], ret_sums->max_abs);
+        ret_sums->step_size_min = lesser(adam->step_size_min[lane], ret_sums->step_size_min);
+    }
+}
+
+static bool is_aligned(const void *pointer, size_t alignment) {
+    return (uintptr_t)pointer % alignment == 0;
+}
+
+static void assert_preconditions(const struct gd_chunk *chunk) {
+    enum { STATE_ALIGNMENT = 64 };
+
+    assert(chunk->elems <= GD_CHUNK_ELEMS);
+    assert(chunk->lags <= GD_LAG_MAX);
+    assert(chunk->elems == 0 || chunk->gradient);
+    assert(is_aligned(chunk->gradient, sizeof(float)));
+    for (uint32_t i = 0; i < chunk->lags; i++)
+        assert(is_aligned(chunk->history[i], sizeof(float)));
+
+    assert(!chunk->root == !chunk->root_next);
+    assert(!chunk->maximum == !chunk->maximum_next);
+    assert(!chunk->maximum || chunk->root);
+    assert(!chunk->root || (chunk->step && chunk->root != chunk->root_next));
+    assert(is_aligned(chunk->root, STATE_ALIGNMENT) && is_aligned(chunk->root_next, STATE_ALIGNMENT));
+    assert(is_aligned(chunk->maximum, STATE_ALIGNMENT) && is_aligned(chunk->maximum_next, STATE_ALIGNMENT));
+}
+
+static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums) {
+    struct chunk_sums sums = {0};
+
+    assert_preconditions(chunk);
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        sums.adam.step_size_min[lane] = INFINITY;
+    for (size_t first = 0; first < chunk->elems; first += GD_FLUSH_ELEMS) {
+        size_t left = chunk->elems - first;
+        analyse_block(chunk, first, left < GD_FLUSH_ELEMS ? left : GD_FLUSH_ELEMS, &sums);
+    }
+    fill_step_sums(chunk, &sums, ret_sums);
+}
+
+const struct gd_kernels gd_kernels_scalar = {
+    .name = "scalar",
+    .analyse = analyse,
+};

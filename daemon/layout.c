@@ -1,0 +1,75 @@
+#include "layout.h"
+
+#include "event.h"
+#include "run_state.h"
+#include "tags.h"
+
+enum {
+    PAGE_BYTES = 4096,
+    LINE_BYTES = 64, // words that two processes touch lie on lines of their own
+    HEADER_BYTES = 512,
+    OUTBOX_BYTES_MIN = 1 << 20,
+    OUTBOX_STEPS = 4, // a burst of the largest steps fits while the file system is slow
+};
+
+static uint64_t align(uint64_t value, uint64_t alignment) {
+    return (value + alignment - 1) / alignment * alignment;
+}
+
+// Hands out `bytes` at the next multiple of `alignment`.
+static uint64_t place(uint64_t *end, uint64_t bytes, uint64_t alignment) {
+    uint64_t offset = align(*end, alignment);
+    *end = offset + bytes;
+    return offset;
+}
+
+// Every own tag with its description and every user tag with the longest name, each in an Event of its own.
+static uint64_t step_records_max(void) {
+    uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
+    for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        gd_tag_describe((enum gd_tag)tag, &text);
+        bytes += gd_event_scalar_bytes_max(sizeof(text.name), __builtin_strlen(text.description));
+    }
+    return bytes;
+}
+
+static void place_second_moments(struct gd_layout *layout, const struct gd_open_run *open_run, uint64_t *end) {
+    uint64_t elems = 0;
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        elems += gd_layout_state_elems(open_run->groups[i].numel);
+    layout->state_arrays = gd_adam_state_arrays(&open_run->adam);
+    for (uint32_t half = 0; half < 2; half++)
+        for (uint32_t array = 0; array < layout->state_arrays; array++)
+            layout->second_moment_offset[half][array] = place(end, elems * sizeof(float), PAGE_BYTES);
+}
+
+void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run) {
+    uint64_t end = 0;
+
+    *layout = (struct gd_layout){
+        .slots = open_run->max_lag + 1 + open_run->inflight,
+        .state_bytes = sizeof(struct gd_run_state) + open_run->n_groups * sizeof(struct gd_group_state) +
+                       open_run->n_parameter_groups * sizeof(struct gd_adam_rates),
+        .step_records_max = step_records_max(),
+        .slot_stride_bytes = align(open_run->elements * sizeof(float), PAGE_BYTES),
+    };
+    for (int i = 0; i < 2; i++)
+        layout->header_offset[i] = place(&end, HEADER_BYTES, LINE_BYTES);
+    layout->waiting_offset = place(&end, sizeof(uint32_t), LINE_BYTES);
+    layout->notices_offset = place(&end, sizeof(uint32_t), LINE_BYTES);
+    layout->commits_offset = place(&end, sizeof(uint64_t), LINE_BYTES);
+    layout->written_offset = place(&end, sizeof(uint64_t), LINE_BYTES);
+    layout->slot_words_offset = place(&end, layout->slots * sizeof(uint64_t), LINE_BYTES);
+    for (int i = 0; i < 2; i++)
+        layout->state_offset[i] = place(&end, layout->state_bytes, LINE_BYTES);
+    layout->user_tags_offset = place(&end, GRADIENTD_USER_TAGS_MAX * (GRADIENTD_NAME_BYTES_MAX + 1), LINE_BYTES);
+    layout->group_norms_offset = place(&end, (uint64_t)layout->slots * open_run->n_groups * sizeof(double), LINE_BYTES);
+
+    uint64_t outbox = OUTBOX_STEPS * layout->step_records_max;
+    layout->outbox_bytes = align(outbox > OUTBOX_BYTES_MIN ? outbox : OUTBOX_BYTES_MIN, PAGE_BYTES);
+    layout->outbox_offset = place(&end, layout->outbox_bytes, PAGE_BYTES);
+    place_second_moments(layout, open_run, &end);
+    layout->slots_offset = place(&end, layout->slots * layout->slot_stride_bytes, PAGE_BYTES);
+    layout->total_bytes = align(end, PAGE_BYTES);
+}

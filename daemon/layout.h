@@ -1,0 +1,36 @@
+// Where everything lies in a run's shared memory: a function of OpenRun and the layout version alone.
+#pragma once
+
+#include <stdint.h>
+
+#include "message.h"
+
+struct gd_layout {
+    uint64_t total_bytes;
+
+    uint64_t header_offset[2];  // two header copies
+    uint64_t waiting_offset;    // u32, set by the client
+    uint64_t notices_offset;    // u32, raised by the daemon
+    uint64_t commits_offset;    // u64, the last committed sequence
+    uint64_t written_offset;    // u64, bytes of the event file that are written
+    uint64_t slot_words_offset; // u64 per slot
+    uint64_t state_offset[2];   // gd_run_state with its two tails
+    uint64_t state_bytes;
+    uint64_t user_tags_offset;   // GRADIENTD_USER_TAGS_MAX names of GRADIENTD_NAME_BYTES_MAX + 1 bytes
+    uint64_t group_norms_offset; // double per slot and group: its squared norm, negative when it was absent
+    uint64_t outbox_offset;
+    uint64_t outbox_bytes;
+    uint64_t step_records_max;           // the largest step's records
+    uint64_t second_moment_offset[2][2]; // [half][0: root of v, 1: of its maximum]: floats, groups at 64 bytes
+    uint64_t slots_offset;
+    uint64_t slot_stride_bytes;
+    uint32_t slots;
+    uint32_t state_arrays;
+};
+
+// Elements of a group rounded up so that its state's neighbour starts on a cache line.
+static inline uint64_t gd_layout_state_elems(uint64_t numel) {
+    return (numel + 15) / 16 * 16;
+}
+
+void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run);

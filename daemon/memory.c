@@ -1,0 +1,177 @@
+#include "memory.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "crc32c.h"
+#include "gradientd/protocol.h"
+
+static const uint64_t MEMORY_MAGIC = UINT64_C(0x31646e6569646172); // "radiend1"
+
+static int refuse(struct gd_error *ret_error, const char *what) {
+    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory %s", what);
+}
+
+static int check_seals(int fd, struct gd_error *ret_error) {
+    int needed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0)
+        return refuse(ret_error, "is not a memfd that allows sealing");
+    if ((seals & needed) != needed)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
+                            "memory has seals 0x%x; SHRINK, GROW and SEAL (0x%x) are needed", (unsigned)seals,
+                            (unsigned)needed);
+    if (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+        return refuse(ret_error, "is sealed against writing");
+    return 0;
+}
+
+static int check_file(int fd, uid_t uid, uint64_t total_bytes, struct gd_error *ret_error) {
+    struct stat status;
+    struct statfs system;
+
+    if (fstat(fd, &status) < 0 || fstatfs(fd, &system) < 0 || !S_ISREG(status.st_mode))
+        return refuse(ret_error, "is not a memfd");
+    if (system.f_type == HUGETLBFS_MAGIC)
+        return refuse(ret_error, "is on hugetlbfs, where pages can be missing when touched");
+    int result = check_seals(fd, ret_error);
+    if (result < 0)
+        return result;
+    if (status.st_uid != uid)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory belongs to uid %u, the client is uid %u",
+                            status.st_uid, uid);
+    if ((uint64_t)status.st_size != total_bytes)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has %llu bytes, the layout %llu",
+                            (unsigned long long)status.st_size, (unsigned long long)total_bytes);
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+        return refuse(ret_error, "is not open for reading and writing");
+    return 0;
+}
+
+static int lock(int fd, struct gd_error *ret_error) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_SETLK, &whole) == 0)
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_OWNED, "memory", "memory is held by another daemon");
+}
+
+int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const struct gd_layout *layout,
+                             struct gd_error *ret_error) {
+    *memory = (struct gd_memory){.fd = fd, .layout = *layout};
+    int result = check_file(fd, uid, layout->total_bytes, ret_error);
+    if (result == 0)
+        result = lock(fd, ret_error);
+    if (result < 0)
+        goto fail;
+
+    void *base = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        result = gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory cannot be mapped: %s", strerror(errno));
+        goto fail;
+    }
+    memory->base = base;
+    const struct gd_memory_header *header = (const void *)memory->base;
+    if (header->magic != 0) {
+        result = gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "memory",
+                              "memory was attached before; going on with a run is not supported");
+        goto fail;
+    }
+    return 0;
+
+fail:
+    gd_memory_deinit(memory);
+    return result;
+}
+
+void gd_memory_deinit(struct gd_memory *memory) {
+    if (memory->base)
+        munmap(memory->base, memory->layout.total_bytes);
+    if (memory->fd > 0)
+        close(memory->fd);
+    *memory = (struct gd_memory){0};
+}
+
+static void append_records(struct gd_memory *memory, const struct gd_memory_commit *commit) {
+    uint8_t *ring = memory->base + memory->layout.outbox_offset;
+    uint64_t at = commit->appended_bytes % memory->layout.outbox_bytes;
+    uint64_t until_end = memory->layout.outbox_bytes - at;
+    size_t first = commit->records_bytes < until_end ? commit->records_bytes : (size_t)until_end;
+
+    memcpy(ring + at, commit->records, first);
+    memcpy(ring, commit->records + first, commit->records_bytes - first);
+}
+
+static void store_header(struct gd_memory *memory, const struct gd_memory_commit *commit) {
+    struct gd_memory_header header = {
+        .magic = MEMORY_MAGIC,
+        .layout_version = GRADIENTD_LAYOUT_VERSION,
+        .total_bytes = memory->layout.total_bytes,
+        .open_run_digest = commit->open_run_digest,
+        .appended_bytes = commit->appended_bytes + commit->records_bytes,
+        .sequence = commit->state->sequence,
+    };
+    header.state_checksum = gd_crc32c(0, commit->state, memory->layout.state_bytes);
+    header.checksum = gd_crc32c(gd_crc32c(0, &header, offsetof(struct gd_memory_header, checksum)), &header.sequence,
+                                sizeof(header.sequence));
+
+    struct gd_memory_header *copy = (void *)(memory->base + memory->layout.header_offset[header.sequence % 2]);
+    memcpy(copy, &header, offsetof(struct gd_memory_header, sequence));
+    atomic_store_explicit((_Atomic uint64_t *)&copy->sequence, header.sequence, memory_order_release);
+}
+
+// A free slot's word is the sequence of the commit that freed it: any commit not below its last use will do.
+static void store_slot_words(struct gd_memory *memory, const struct gd_run_state *state) {
+    _Atomic uint64_t *words = (void *)(memory->base + memory->layout.slot_words_offset);
+    for (uint32_t i = 0; i < memory->layout.slots; i++)
+        if (!state->slots[i].in_use && state->slots[i].sequence <= state->sequence)
+            atomic_store_explicit(&words[i], state->sequence, memory_order_release);
+}
+
+bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit) {
+    assert(commit->records_bytes <= memory->layout.outbox_bytes);
+    memcpy(memory->base + memory->layout.state_offset[commit->state->sequence % 2], commit->state,
+           memory->layout.state_bytes);
+    append_records(memory, commit);
+    store_header(memory, commit);
+    store_slot_words(memory, commit->state);
+
+    _Atomic uint64_t *commits = (void *)(memory->base + memory->layout.commits_offset);
+    atomic_store_explicit(commits, commit->state->sequence, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); // pairs with the client's, between its store to `waiting` and its look
+    _Atomic uint32_t *waiting = (void *)(memory->base + memory->layout.waiting_offset);
+    return atomic_exchange_explicit(waiting, 0, memory_order_relaxed) != 0;
+}
+
+void gd_memory_raise_notice(struct gd_memory *memory) {
+    _Atomic uint32_t *notices = (void *)(memory->base + memory->layout.notices_offset);
+    atomic_fetch_add_explicit(notices, 1, memory_order_release);
+}
+
+float *gd_memory_slot(const struct gd_memory *memory, uint32_t slot) {
+    assert(slot < memory->layout.slots);
+    return (float *)(void *)(memory->base + memory->layout.slots_offset + slot * memory->layout.slot_stride_bytes);
+}
+
+double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups) {
+    assert(slot < memory->layout.slots);
+    return (double *)(void *)(memory->base + memory->layout.group_norms_offset) + (size_t)slot * n_groups;
+}
+
+float *gd_memory_second_moment(const struct gd_memory *memory, uint64_t half, uint32_t array) {
+    assert(half < 2 && array < memory->layout.state_arrays);
+    return (float *)(void *)(memory->base + memory->layout.second_moment_offset[half][array]);
+}
+
+void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag) {
+    assert(index < GRADIENTD_USER_TAGS_MAX);
+    uint8_t *entry = memory->base + memory->layout.user_tags_offset + (size_t)index * (GRADIENTD_NAME_BYTES_MAX + 1);
+    memcpy(entry, tag, strlen(tag) + 1);
+}

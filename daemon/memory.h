@@ -1,0 +1,65 @@
+// A run's shared memory: a sealed memfd that the client made, mapped and locked by the daemon.
+//
+// Nothing in it is trusted: the daemon never takes a length, offset or index from it. Elements, second moments and
+// norms are numbers, whatever they are; the state halves, the outbox and the headers are written only, until a run is
+// resumed.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+#include "layout.h"
+#include "run_state.h"
+
+struct gd_memory {
+    int fd; // kept open: closing any descriptor of the file would drop the POSIX lock
+    uint8_t *base;
+    struct gd_layout layout; // the daemon's own copy
+};
+
+// One header copy. Readers take the copy with a valid checksum and the higher sequence.
+struct gd_memory_header {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t state_checksum; // crc32c of state half `sequence mod 2`
+    uint64_t total_bytes;
+    uint64_t open_run_digest;
+    uint64_t appended_bytes; // of the event file: where the outbox ends
+    uint32_t reserved;
+    uint32_t checksum; // crc32c of the fields above and the sequence
+    uint64_t sequence; // stored last
+};
+
+// Checks and maps `fd`, which it consumes whether it succeeds or not: a regular memfd of `uid` with SHRINK, GROW and
+// SEAL seals, open for writing, exactly layout->total_bytes long, not hugetlb, never attached before, locked by no one
+// else. Returns 0, or a negative errno with *ret_error set.
+__attribute__((warn_unused_result)) int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid,
+                                                                 const struct gd_layout *layout,
+                                                                 struct gd_error *ret_error);
+
+// Unmaps, unlocks and closes. Takes a zeroed struct too.
+void gd_memory_deinit(struct gd_memory *memory);
+
+// What one commit stores.
+struct gd_memory_commit {
+    uint64_t open_run_digest;
+    const struct gd_run_state *state; // layout.state_bytes long; its sequence is the commit's
+    const uint8_t *records;           // appended to the outbox, which has room for them
+    size_t records_bytes;
+    uint64_t appended_bytes; // of the event file, before `records`
+};
+
+// The commit order of docs/protocol.md: the spare half of the state, the records, header copy sequence mod 2, and last
+// the slot words of all slots that are not in use. Returns true when the client waits for Released.
+bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit);
+
+// Tells the client that a message waits on its socket.
+void gd_memory_raise_notice(struct gd_memory *memory);
+
+float *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
+double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
+float *gd_memory_second_moment(const struct gd_memory *memory, uint64_t half, uint32_t array);
+void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);

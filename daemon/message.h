@@ -1,0 +1,78 @@
+// What a client says, as validated plain structs. Produced by decode.h; every field is inside its limits.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "diagnostics/adam.h"
+#include "gradientd/protocol.h"
+
+struct gd_group {
+    uint64_t numel;
+    uint32_t parameter_group;
+    uint32_t step_lag;
+    char *name; // owned
+};
+
+struct gd_open_run {
+    char run[GRADIENTD_RUN_BYTES_MAX + 1];
+    double wall_time;
+    int64_t first_step;
+    uint64_t elements; // sum of the groups' numel
+    uint64_t stride;   // of GRADIENT
+    uint32_t max_lag;
+    uint32_t inflight;
+    bool thinning;
+    struct gd_adam_config adam;
+    uint64_t digest; // of the message and the group table: a resuming client must send the same bytes
+
+    struct gd_group *groups; // owned
+    uint32_t n_groups;
+    struct gd_adam_rates *parameter_groups; // owned; learning_rate is 0 until the first Snapshot
+    uint32_t n_parameter_groups;
+};
+
+void gd_open_run_free(struct gd_open_run *open_run);
+
+struct gd_user_scalar {
+    const char *tag;
+    float value;
+    uint32_t index; // in the run's user tags; set when the run accepts the submission
+};
+
+enum gd_submission_kind {
+    GD_SUBMISSION_SNAPSHOT,
+    GD_SUBMISSION_SCALARS,
+    GD_SUBMISSION_CLOSE,
+};
+
+// One of the three messages that commit in sequence. One heap block; everything it points to lies in the block.
+struct gd_submission {
+    struct gd_submission *next;
+    enum gd_submission_kind kind;
+    uint64_t sequence;
+
+    // Snapshot and Scalars
+    int64_t step;
+    double wall_time;
+    struct gd_user_scalar *scalars;
+    uint32_t n_scalars;
+
+    // Snapshot
+    bool has_optimizer_step;
+    uint64_t optimizer_step;
+    bool applied;
+    uint32_t slot;
+    uint64_t skipped;
+    struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
+    uint32_t n_rates;
+    const uint8_t *groups_present; // bitmap; NULL: all
+    size_t groups_present_bytes;
+
+    bool failed; // CloseRun: the outcome
+};
+
+static inline bool gd_submission_has_group(const struct gd_submission *submission, uint32_t group) {
+    return !submission->groups_present || submission->groups_present[group / 8] >> (group % 8) & 1;
+}

@@ -1,0 +1,302 @@
+#include "run.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run_records.h"
+
+// The one place that changes a run's phase.
+static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
+    static const uint8_t allowed[] = {
+        [GD_RUN_LAID_OUT] = 1 << GD_RUN_ACTIVE,
+        [GD_RUN_ACTIVE] = 1 << GD_RUN_CLOSING | 1 << GD_RUN_LEAVING,
+        [GD_RUN_CLOSING] = 1 << GD_RUN_ENDED,
+        [GD_RUN_LEAVING] = 1 << GD_RUN_ENDED,
+        [GD_RUN_ENDED] = 0,
+    };
+    assert(allowed[run->phase] & 1 << phase);
+    run->phase = phase;
+}
+
+int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
+    struct gd_run *run = calloc(1, sizeof(*run));
+    if (!run)
+        return -ENOMEM;
+    gd_layout_init(&run->layout, open_run);
+    run->phase = GD_RUN_LAID_OUT;
+    run->received_step = -1;
+    run->queue_tail = &run->queue_head;
+
+    run->state = calloc(1, run->layout.state_bytes);
+    run->records = malloc(run->layout.step_records_max);
+    if (!run->state || !run->records || gd_user_tags_new(&run->user_tags) < 0) {
+        gd_run_free(run);
+        return -ENOMEM;
+    }
+    run->open_run = open_run;
+    run->state->step = -1;
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        gd_run_state_groups(run->state)[i].adam.lag = open_run->groups[i].step_lag;
+    memcpy(gd_run_state_rates(run->state, open_run->n_groups), open_run->parameter_groups,
+           open_run->n_parameter_groups * sizeof(*open_run->parameter_groups));
+    *ret_run = run;
+    return 0;
+}
+
+void gd_run_free(struct gd_run *run) {
+    if (!run)
+        return;
+    while (run->queue_head) {
+        struct gd_submission *submission = run->queue_head;
+        run->queue_head = submission->next;
+        free(submission);
+    }
+    gd_event_file_free(run->file);
+    gd_analysis_free(run->analysis);
+    gd_memory_deinit(&run->memory);
+    gd_user_tags_free(run->user_tags);
+    gd_open_run_free(run->open_run);
+    free(run->records);
+    free(run->state);
+    free(run);
+}
+
+// Stores the state and `bytes` of run->records. Returns true when the client waits.
+static bool commit(struct gd_run *run, size_t bytes) {
+    struct gd_memory_commit commit = {
+        .open_run_digest = run->open_run->digest,
+        .state = run->state,
+        .records = run->records,
+        .records_bytes = bytes,
+        .appended_bytes = run->appended_bytes,
+    };
+    bool waiting = gd_memory_commit(&run->memory, &commit);
+    run->appended_bytes += bytes;
+    gd_event_file_append(run->file, run->appended_bytes);
+    return waiting;
+}
+
+static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment,
+                              struct gd_error *ret_error) {
+    int result = gd_event_file_check(attachment->event_fd, ret_error);
+    if (result == 0) {
+        struct gd_event_file_options options = {
+            .fd = attachment->event_fd,
+            .outbox = run->memory.base + run->layout.outbox_offset,
+            .outbox_bytes = run->layout.outbox_bytes,
+            .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
+            .notify = attachment->notify,
+            .notify_context = attachment->notify_context,
+        };
+        result = gd_event_file_new(&options, &run->file);
+    }
+    if (result < 0)
+        close(attachment->event_fd);
+    return result;
+}
+
+int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
+    int result =
+        gd_memory_attach_consume(&run->memory, attachment->memory_fd, attachment->uid, &run->layout, ret_error);
+    if (result < 0) {
+        close(attachment->event_fd);
+        return result;
+    }
+    result = gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
+    if (result < 0) {
+        close(attachment->event_fd);
+        return result;
+    }
+    result = start_file_consume(run, attachment, ret_error);
+    if (result < 0)
+        return result;
+    commit(run, gd_run_records_start(run));
+    set_phase(run, GD_RUN_ACTIVE);
+    return 0;
+}
+
+static int refuse(struct gd_error *ret_error, const char *field, uint64_t value, const char *rule, uint64_t limit) {
+    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %llu, it must be %s %llu", field,
+                        (unsigned long long)value, rule, (unsigned long long)limit);
+}
+
+static int check_optimizer_step(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
+    if (!snapshot->applied)
+        return 0;
+    if (!snapshot->has_optimizer_step)
+        snapshot->optimizer_step = run->received_optimizer_step + 1;
+    if (snapshot->optimizer_step <= run->received_optimizer_step)
+        return refuse(ret_error, "optimizer_step", snapshot->optimizer_step, "above the last applied one,",
+                      run->received_optimizer_step);
+    if (run->received_optimizer_step > 0)
+        return 0;
+    for (uint32_t i = 0; i < run->open_run->n_groups; i++)
+        if (run->open_run->groups[i].step_lag >= snapshot->optimizer_step)
+            return refuse(ret_error, "group.step_lag", run->open_run->groups[i].step_lag,
+                          "below the first optimizer_step,", snapshot->optimizer_step);
+    return 0;
+}
+
+static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
+    uint32_t bitmap_bytes = (run->open_run->n_groups + 7) / 8;
+
+    if (snapshot->step <= run->received_step)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step is %lld, it must be above the last one, %lld",
+                            (long long)snapshot->step, (long long)run->received_step);
+    if (snapshot->n_rates != run->open_run->n_parameter_groups)
+        return refuse(ret_error, "parameter_groups", snapshot->n_rates, "as many as OpenRun has,",
+                      run->open_run->n_parameter_groups);
+    if (snapshot->groups_present && snapshot->groups_present_bytes != bitmap_bytes)
+        return refuse(ret_error, "groups_present", snapshot->groups_present_bytes, "as many bytes as groups need,",
+                      bitmap_bytes);
+    if (snapshot->slot >= run->layout.slots)
+        return refuse(ret_error, "slot", snapshot->slot, "below the number of slots,", run->layout.slots);
+    if (atomic_load_explicit(&run->slot_use[snapshot->slot], memory_order_acquire) != GD_SLOT_FREE)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "slot", "slot is %u, which is in use", snapshot->slot);
+    return check_optimizer_step(run, snapshot, ret_error);
+}
+
+static int accept(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
+    if (run->phase != GD_RUN_ACTIVE)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "the run takes no submission now");
+    if (submission->sequence != run->received_sequence + 1)
+        return refuse(ret_error, "sequence", submission->sequence, "the next one,", run->received_sequence + 1);
+    if (submission->kind == GD_SUBMISSION_SNAPSHOT) {
+        int result = check_snapshot(run, submission, ret_error);
+        if (result < 0)
+            return result;
+    }
+    for (uint32_t i = 0; i < submission->n_scalars; i++) {
+        struct gd_user_scalar *scalar = &submission->scalars[i];
+        int result = gd_user_tags_use(run->user_tags, scalar->tag, submission->step, &scalar->index, ret_error);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
+    int result = accept(run, submission, ret_error);
+    if (result < 0) {
+        free(submission);
+        return result;
+    }
+    run->received_sequence = submission->sequence;
+    if (submission->kind == GD_SUBMISSION_SNAPSHOT) {
+        run->received_step = submission->step;
+        if (submission->applied)
+            run->received_optimizer_step = submission->optimizer_step;
+        atomic_store_explicit(&run->slot_use[submission->slot], GD_SLOT_TAKEN, memory_order_relaxed);
+    }
+    *run->queue_tail = submission;
+    run->queue_tail = &submission->next;
+    run->queued++;
+    if (submission->kind == GD_SUBMISSION_CLOSE)
+        set_phase(run, GD_RUN_CLOSING);
+    return 0;
+}
+
+void gd_run_stop(struct gd_run *run, bool leaving) {
+    if (run->phase == GD_RUN_ACTIVE)
+        set_phase(run, leaving ? GD_RUN_LEAVING : GD_RUN_CLOSING);
+}
+
+enum gd_run_next gd_run_next(const struct gd_run *run) {
+    if (run->working || run->phase == GD_RUN_LAID_OUT || run->phase == GD_RUN_ENDED)
+        return GD_RUN_WAIT;
+    uint64_t room = run->layout.outbox_bytes - (run->appended_bytes - gd_event_file_written(run->file));
+    if (room < run->layout.step_records_max)
+        return GD_RUN_WAIT;
+    if (run->queue_head)
+        return GD_RUN_BEGIN;
+    return run->phase == GD_RUN_ACTIVE ? GD_RUN_WAIT : GD_RUN_END;
+}
+
+static void find_lags(const struct gd_run *run, int64_t step, struct gd_analysis_input *input) {
+    int64_t stride = (int64_t)run->open_run->stride;
+    for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
+        const struct gd_slot_state *past = &run->state->slots[slot];
+        if (!past->in_use || (step - past->step) % stride != 0)
+            continue;
+        int64_t lag = (step - past->step) / stride;
+        if (lag < 1 || lag > run->open_run->max_lag)
+            continue;
+        input->lag_slot[lag - 1] = slot;
+        input->known_lags |= UINT32_C(1) << (lag - 1);
+    }
+}
+
+uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
+    struct gd_submission *submission = run->queue_head;
+    assert(submission && !run->working);
+    run->queue_head = submission->next;
+    if (!run->queue_head)
+        run->queue_tail = &run->queue_head;
+    run->queued--;
+    run->working = submission;
+
+    if (submission->kind != GD_SUBMISSION_SNAPSHOT)
+        return 1;
+    run->input = (struct gd_analysis_input){.snapshot = submission, .state = run->state};
+    find_lags(run, submission->step, &run->input);
+    gd_analysis_begin(run->analysis, &run->input);
+    return gd_analysis_parts(run->analysis, parts_max);
+}
+
+void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts) {
+    if (run->working->kind == GD_SUBMISSION_SNAPSHOT)
+        gd_analysis_run(run->analysis, part, parts);
+}
+
+// The slot joins the history; slots whose last lag has passed leave it.
+static void turn_history(struct gd_run *run, const struct gd_submission *snapshot) {
+    int64_t reach = (int64_t)(run->open_run->stride * run->open_run->max_lag);
+
+    run->state->slots[snapshot->slot] =
+        (struct gd_slot_state){.step = snapshot->step, .sequence = snapshot->sequence, .in_use = 1};
+    for (uint32_t i = 0; i < run->layout.slots; i++) {
+        struct gd_slot_state *slot = &run->state->slots[i];
+        if (slot->in_use && slot->step <= snapshot->step - reach) {
+            slot->in_use = 0;
+            atomic_store_explicit(&run->slot_use[i], GD_SLOT_FREE, memory_order_release);
+        }
+    }
+}
+
+bool gd_run_commit(struct gd_run *run) {
+    const struct gd_submission *submission = run->working;
+    size_t bytes = 0;
+
+    run->state->sequence = submission->sequence;
+    switch (submission->kind) {
+    case GD_SUBMISSION_SNAPSHOT: {
+        struct gd_analysis_result result;
+        gd_analysis_end(run->analysis, &result);
+        bytes = gd_run_records_snapshot(run, submission, &result);
+        turn_history(run, submission);
+        break;
+    }
+    case GD_SUBMISSION_SCALARS:
+        bytes = gd_run_records_scalars(run, submission);
+        break;
+    case GD_SUBMISSION_CLOSE:
+        bytes = gd_run_records_end(run);
+        break;
+    }
+    return commit(run, bytes);
+}
+
+void gd_run_finish(struct gd_run *run) {
+    free(run->working);
+    run->working = NULL;
+}
+
+void gd_run_end(struct gd_run *run) {
+    if (run->phase == GD_RUN_CLOSING && !run->state->ended)
+        commit(run, gd_run_records_end(run));
+    set_phase(run, GD_RUN_ENDED);
+    gd_event_file_finish(run->file);
+}

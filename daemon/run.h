@@ -1,0 +1,108 @@
+// A run: from OpenRun to the end of its event file. No loop, no clock, no socket: the server calls it.
+//
+// Threads: the loop thread owns everything, but from gd_run_begin() to gd_run_finish() what the submission under way
+// touches (the state, the analysis, the records) belongs to the workers that call gd_run_work() and gd_run_commit().
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "analysis.h"
+#include "error.h"
+#include "event_file.h"
+#include "layout.h"
+#include "memory.h"
+#include "message.h"
+#include "run_state.h"
+#include "user_tags.h"
+
+enum gd_run_phase {
+    GD_RUN_LAID_OUT, // knows its layout, waits for its memory
+    GD_RUN_ACTIVE,   // takes submissions
+    GD_RUN_CLOSING,  // CloseRun was accepted, or the trainer is gone: what is queued is finished, then the file ends
+    GD_RUN_LEAVING,  // the daemon stops: what is queued is finished, the file stays open-ended
+    GD_RUN_ENDED,    // nothing more is appended; the writer finishes the file
+};
+
+enum {
+    GD_RUN_QUEUE_MAX = 1024, // submissions a run holds before its socket is not read any more
+};
+
+enum gd_slot_use { GD_SLOT_FREE, GD_SLOT_TAKEN };
+
+struct gd_run {
+    enum gd_run_phase phase;
+    struct gd_open_run *open_run; // owned
+    struct gd_layout layout;
+    struct gd_memory memory;
+    struct gd_event_file *file;   // owned
+    struct gd_analysis *analysis; // owned
+    struct gd_user_tags *user_tags;
+
+    // what has been received
+    uint64_t received_sequence;
+    int64_t received_step;
+    uint64_t received_optimizer_step; // of the last applied snapshot
+    struct gd_submission *queue_head, **queue_tail;
+    uint32_t queued;
+    _Atomic uint8_t slot_use[GD_SLOTS_MAX]; // taken at receipt by the loop, freed at commit by a worker
+
+    // what has been committed
+    struct gd_run_state *state;
+    uint64_t appended_bytes;
+    struct gd_submission *working; // owned, the submission under way
+    struct gd_analysis_input input;
+    uint8_t *records; // layout.step_records_max bytes
+};
+
+// What the server should do next for a run.
+enum gd_run_next {
+    GD_RUN_WAIT,  // nothing queued, or the outbox is full
+    GD_RUN_BEGIN, // call gd_run_begin()
+    GD_RUN_END,   // queue empty and the run is closing or leaving: call gd_run_end()
+};
+
+// Takes over `open_run` on success. Returns 0 or -ENOMEM.
+__attribute__((warn_unused_result)) int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run);
+
+// No submission may be under way and the event file must be done. NULL is allowed.
+void gd_run_free(struct gd_run *run);
+
+struct gd_run_attachment {
+    int memory_fd; // consumed in every case
+    int event_fd;  // likewise
+    uid_t uid;     // of the client
+    const struct gd_kernels *kernels;
+    void (*notify)(void *context); // see event_file.h
+    void *notify_context;
+};
+
+// Maps the memory, writes the file's first records and begins. Returns 0, or a negative errno with *ret_error set where
+// it is -EBADMSG.
+__attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment,
+                                                      struct gd_error *ret_error);
+
+// Checks a submission against the run and queues it; consumed in every case. Returns 0, or a negative errno with
+// *ret_error set.
+__attribute__((warn_unused_result)) int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission,
+                                                              struct gd_error *ret_error);
+
+// No more submissions will come: the trainer is gone (`leaving` false) or the daemon stops (true).
+void gd_run_stop(struct gd_run *run, bool leaving);
+
+enum gd_run_next gd_run_next(const struct gd_run *run);
+
+// Takes the head of the queue. Returns into how many parts (1 to parts_max) its work divides.
+uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max);
+void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts);
+
+// After all parts, on any one thread: diagnostics, records, commit. Returns true when the client waits for Released.
+bool gd_run_commit(struct gd_run *run);
+
+// After gd_run_commit(), on the loop thread: the submission is done with.
+void gd_run_finish(struct gd_run *run);
+
+// Appends the end records where the run is closing, and lets the writer finish the file.
+void gd_run_end(struct gd_run *run);

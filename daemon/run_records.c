@@ -1,0 +1,129 @@
+#include "run_records.h"
+
+#include "diagnostics/adam.h"
+#include "diagnostics/coherence.h"
+#include "diagnostics/health.h"
+#include "diagnostics/thinning.h"
+#include "event.h"
+
+enum { SCALARS_MAX = GD_TAG_COUNT + GRADIENTD_USER_TAGS_MAX };
+
+// One Event's scalars.
+struct scalar_list {
+    struct gd_scalar scalars[SCALARS_MAX];
+    struct gd_tag_text texts[GD_TAG_COUNT]; // the names that own tags point to
+    size_t n_scalars;                       // entries above it are not initialised
+};
+
+static void list_values(struct scalar_list *list, struct gd_run_state *state, const struct gd_values *values) {
+    for (unsigned tag = 0; tag < GD_TAG_COUNT; tag++) {
+        if (!gd_values_has(values, (enum gd_tag)tag))
+            continue;
+        gd_tag_describe((enum gd_tag)tag, &list->texts[tag]);
+        uint64_t bit = UINT64_C(1) << (tag % 64);
+        list->scalars[list->n_scalars++] = (struct gd_scalar){
+            .tag = list->texts[tag].name,
+            .value = (float)values->value[tag],
+            .description = state->described[tag / 64] & bit ? NULL : list->texts[tag].description,
+        };
+        state->described[tag / 64] |= bit;
+    }
+}
+
+static void list_user_scalars(struct scalar_list *list, struct gd_run *run, const struct gd_submission *submission) {
+    struct gd_run_state *state = run->state;
+    for (uint32_t i = 0; i < submission->n_scalars; i++) {
+        const struct gd_user_scalar *scalar = &submission->scalars[i];
+        bool first = scalar->index >= state->user_tags; // indices are given in the order of first use
+        list->scalars[list->n_scalars++] = (struct gd_scalar){
+            .tag = scalar->tag,
+            .value = scalar->value,
+            .description = first ? "" : NULL,
+        };
+        state->user_tag_step[scalar->index] = submission->step;
+        if (first) {
+            gd_memory_store_user_tag(&run->memory, scalar->index, scalar->tag);
+            state->user_tags = scalar->index + 1;
+        }
+    }
+}
+
+static struct gd_record_buffer record_buffer(struct gd_run *run) {
+    return (struct gd_record_buffer){.data = run->records, .capacity = run->layout.step_records_max};
+}
+
+size_t gd_run_records_start(struct gd_run *run) {
+    struct gd_record_buffer buffer = record_buffer(run);
+    run->state->wall_time = run->open_run->wall_time;
+    gd_event_append_start(&buffer, run->open_run->wall_time, run->open_run->first_step);
+    return buffer.used;
+}
+
+static void set_observed_fraction(const struct gd_adam_state *adam, struct gd_values *values) {
+    if (adam->applied > 0)
+        gd_values_set(values, GD_TAG_OBSERVED_FRACTION,
+                      (double)adam->applied / (double)(adam->optimizer_step - adam->first_optimizer_step + 1));
+}
+
+static void compute_values(struct gd_run *run, const struct gd_submission *snapshot,
+                           const struct gd_analysis_result *result, struct gd_values *ret_values) {
+    struct gd_run_state *state = run->state;
+
+    *ret_values = (struct gd_values){0};
+    gd_coherence_values(&result->sums, run->open_run->max_lag, run->input.known_lags, ret_values);
+    if (snapshot->applied)
+        gd_adam_end_step(&run->open_run->adam, &state->adam, &result->step, &result->sums, result->beta2_max,
+                         ret_values);
+    gd_health_values(&state->health, &result->sums, ret_values);
+    set_observed_fraction(&state->adam, ret_values);
+}
+
+size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
+                               const struct gd_analysis_result *result) {
+    struct gd_run_state *state = run->state;
+    struct gd_record_buffer buffer = record_buffer(run);
+    struct scalar_list list;
+    list.n_scalars = 0;
+    struct gd_values values;
+
+    compute_values(run, snapshot, result, &values);
+    if (!run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step)) {
+        list_values(&list, state, &values);
+        state->unwritten = (struct gd_values){0};
+        state->health = (struct gd_health_state){0};
+    } else {
+        state->unwritten = values;
+    }
+    list_user_scalars(&list, run, snapshot);
+    gd_event_append_scalars(&buffer, snapshot->wall_time, snapshot->step, list.scalars, list.n_scalars);
+
+    state->step = snapshot->step;
+    state->wall_time = snapshot->wall_time;
+    state->skipped = snapshot->skipped;
+    state->snapshots++;
+    return buffer.used;
+}
+
+size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *scalars) {
+    struct gd_record_buffer buffer = record_buffer(run);
+    struct scalar_list list;
+    list.n_scalars = 0;
+
+    list_user_scalars(&list, run, scalars);
+    gd_event_append_scalars(&buffer, scalars->wall_time, scalars->step, list.scalars, list.n_scalars);
+    return buffer.used;
+}
+
+size_t gd_run_records_end(struct gd_run *run) {
+    struct gd_run_state *state = run->state;
+    struct gd_record_buffer buffer = record_buffer(run);
+    struct scalar_list list;
+    list.n_scalars = 0;
+
+    list_values(&list, state, &state->unwritten);
+    gd_event_append_scalars(&buffer, state->wall_time, state->step, list.scalars, list.n_scalars);
+    gd_event_append_stop(&buffer, state->wall_time, state->step);
+    state->unwritten = (struct gd_values){0};
+    state->ended = 1;
+    return buffer.used;
+}

@@ -1,0 +1,20 @@
+// The records of a run's commits: submissions and step sums in, bytes in run->records out. Each returns their number.
+#pragma once
+
+#include <stddef.h>
+
+#include "analysis.h"
+#include "run.h"
+
+// The file's first records.
+size_t gd_run_records_start(struct gd_run *run);
+
+// The diagnostics of a snapshot and the trainer's own scalars. Moves run->state on.
+size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
+                               const struct gd_analysis_result *result);
+
+// Scalars between steps.
+size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *scalars);
+
+// The last snapshot's values if thinning held them back, and the end of the file.
+size_t gd_run_records_end(struct gd_run *run);

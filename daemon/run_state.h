@@ -1,0 +1,53 @@
+// What a run remembers between commits: plain data without pointers, so that a copy of it in the run's shared memory is
+// all another daemon needs to go on. The daemon works on its own copy and writes a half of the memory at each commit.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "diagnostics/adam.h"
+#include "diagnostics/health.h"
+#include "gradientd/protocol.h"
+#include "tags.h"
+
+enum {
+    GD_SLOTS_MAX = GRADIENTD_LAG_MAX + 1 + GRADIENTD_INFLIGHT_MAX,
+};
+
+// A slot of the GRADIENT stream. `in_use`: it holds the committed snapshot of `step`, kept as history.
+struct gd_slot_state {
+    int64_t step;
+    uint64_t sequence; // of the snapshot that used it last
+    uint32_t in_use;
+    uint32_t reserved;
+};
+
+struct gd_group_state {
+    struct gd_adam_group adam;
+    uint64_t half; // which half of the optimiser state is current
+};
+
+// Followed by a gd_group_state per group and a gd_adam_rates per parameter group.
+struct gd_run_state {
+    uint64_t sequence; // of the last commit
+    int64_t step;      // of the last snapshot, -1: none yet
+    double wall_time;  // of the last snapshot
+    uint64_t snapshots;
+    uint64_t skipped; // what the client has dropped so far
+    struct gd_adam_state adam;
+    struct gd_health_state health;
+    struct gd_values unwritten; // the last snapshot's values when thinning held them back, for the end of the file
+    uint64_t described[(GD_TAG_COUNT + 63) / 64]; // own tags whose metadata is in the file
+    uint32_t user_tags;                           // entries of the user-tag table
+    uint32_t ended;                               // the end record is written
+    struct gd_slot_state slots[GD_SLOTS_MAX];
+    int64_t user_tag_step[GRADIENTD_USER_TAGS_MAX]; // last step of each user tag
+};
+
+static inline struct gd_group_state *gd_run_state_groups(struct gd_run_state *state) {
+    return (struct gd_group_state *)(state + 1);
+}
+
+static inline struct gd_adam_rates *gd_run_state_rates(struct gd_run_state *state, uint32_t n_groups) {
+    return (struct gd_adam_rates *)(gd_run_state_groups(state) + n_groups);
+}

@@ -1,0 +1,227 @@
+#include "server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "decode.h"
+#include "log.h"
+#include "session.h"
+
+enum {
+    LISTEN_BACKLOG = 128,
+    STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
+    SESSIONS_INITIAL = 16,
+};
+
+struct server {
+    const struct gd_server_options *options;
+    uv_loop_t loop;
+    uv_signal_t signals[2];
+    uv_async_t progress; // a writer thread got on
+    uv_timer_t stop_timer;
+    uv_poll_t listener;
+    int listen_fd; // -1: none
+    struct gd_arena arena;
+    struct gd_session_host host;
+    struct gd_session **sessions;
+    uint32_t n_sessions, sessions_capacity;
+    bool stopping;
+};
+
+static void close_handles(struct server *server) {
+    for (int i = 0; i < 2; i++)
+        uv_close((uv_handle_t *)&server->signals[i], NULL);
+    uv_close((uv_handle_t *)&server->progress, NULL);
+    uv_close((uv_handle_t *)&server->stop_timer, NULL);
+}
+
+// Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
+static void for_each_session(struct server *server, void (*visit)(struct gd_session *session)) {
+    for (uint32_t i = server->n_sessions; i-- > 0;)
+        if (i < server->n_sessions)
+            visit(server->sessions[i]);
+}
+
+static void stop_listening(struct server *server) {
+    if (server->listen_fd < 0)
+        return;
+    unlink(server->options->socket_path);
+    uv_close((uv_handle_t *)&server->listener, NULL);
+    close(server->listen_fd);
+    server->listen_fd = -1;
+}
+
+static void on_stop_timeout(uv_timer_t *timer) {
+    struct server *server = timer->data;
+    gd_log(GD_LOG_WARNING, "%u runs could not be written within %d s", server->n_sessions, STOP_TIMEOUT_MS / 1000);
+    for_each_session(server, gd_session_abandon);
+}
+
+static void end_if_empty(struct server *server) {
+    if (server->stopping && server->n_sessions == 0 && !uv_is_closing((uv_handle_t *)&server->progress))
+        close_handles(server);
+}
+
+static void stop(struct server *server) {
+    if (server->stopping)
+        return;
+    server->stopping = true;
+    stop_listening(server);
+    uv_timer_start(&server->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+    for_each_session(server, gd_session_stop);
+    end_if_empty(server);
+}
+
+static void on_signal(uv_signal_t *signal, int number) {
+    struct server *server = signal->data;
+    gd_log(GD_LOG_INFO, "stopping on signal %d with %u runs", number, server->n_sessions);
+    stop(server);
+}
+
+static void on_progress(uv_async_t *async) {
+    struct server *server = async->data;
+    for_each_session(server, gd_session_advance);
+}
+
+static void notify(void *context) {
+    struct server *server = context;
+    uv_async_send(&server->progress);
+}
+
+static void on_session_gone(void *context, struct gd_session *session) {
+    struct server *server = context;
+    for (uint32_t i = 0; i < server->n_sessions; i++)
+        if (server->sessions[i] == session) {
+            server->sessions[i] = server->sessions[--server->n_sessions];
+            break;
+        }
+    if (!server->options->socket_path)
+        stop(server);
+    end_if_empty(server);
+}
+
+static int add_session_consume(struct server *server, int fd) {
+    if (server->n_sessions == server->sessions_capacity) {
+        uint32_t capacity = server->sessions_capacity ? 2 * server->sessions_capacity : SESSIONS_INITIAL;
+        struct gd_session **sessions = realloc(server->sessions, capacity * sizeof(*sessions));
+        if (!sessions) {
+            close(fd);
+            return -ENOMEM;
+        }
+        server->sessions = sessions;
+        server->sessions_capacity = capacity;
+    }
+    int result = gd_session_new_consume(&server->host, fd, &server->sessions[server->n_sessions]);
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    server->n_sessions++;
+    return 0;
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events) {
+    struct server *server = poll->data;
+    (void)events;
+    int fd = status < 0 ? -1 : accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    int result = add_session_consume(server, fd);
+    if (result < 0)
+        gd_log(GD_LOG_WARNING, "a client could not be served: %s", strerror(-result));
+}
+
+// Returns the listening descriptor or a negative errno.
+static int listen_at(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path))
+        return -ENAMETOOLONG;
+    strcpy(address.sun_path, path);
+
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+        int result = -errno;
+        close(fd);
+        return result;
+    }
+    return fd;
+}
+
+static int start_listening(struct server *server) {
+    const char *path = server->options->socket_path;
+    server->listen_fd = listen_at(path);
+    if (server->listen_fd < 0) {
+        gd_log(GD_LOG_ERROR, "cannot listen at %s: %s", path, strerror(-server->listen_fd));
+        return server->listen_fd;
+    }
+    int result = uv_poll_init(&server->loop, &server->listener, server->listen_fd);
+    if (result < 0)
+        return result;
+    server->listener.data = server;
+    uv_poll_start(&server->listener, UV_READABLE, on_connection);
+    gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", path, server->options->workers,
+           server->options->kernels->name);
+    return 0;
+}
+
+static int init(struct server *server) {
+    static const int numbers[] = {SIGTERM, SIGINT};
+    char threads[16];
+
+    // read by libuv when the pool starts, with the first piece of work
+    snprintf(threads, sizeof(threads), "%u", server->options->workers);
+    setenv("UV_THREADPOOL_SIZE", threads, 1);
+    signal(SIGPIPE, SIG_IGN);
+
+    int result = uv_loop_init(&server->loop);
+    if (result < 0)
+        return result;
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(&server->loop, &server->signals[i]);
+        server->signals[i].data = server;
+        uv_signal_start(&server->signals[i], on_signal, numbers[i]);
+    }
+    uv_async_init(&server->loop, &server->progress, on_progress);
+    server->progress.data = server;
+    uv_timer_init(&server->loop, &server->stop_timer);
+    server->stop_timer.data = server;
+
+    server->host = (struct gd_session_host){
+        .loop = &server->loop,
+        .arena = &server->arena,
+        .kernels = server->options->kernels,
+        .workers = server->options->workers,
+        .notify = notify,
+        .gone = on_session_gone,
+        .context = server,
+    };
+    return gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
+}
+
+int gd_server_run(const struct gd_server_options *options) {
+    struct server server = {.options = options, .listen_fd = -1};
+
+    int result = init(&server);
+    if (result == 0)
+        result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
+    if (result < 0) {
+        gd_log(GD_LOG_ERROR, "cannot start: %s", strerror(-result));
+        return EXIT_FAILURE;
+    }
+    uv_run(&server.loop, UV_RUN_DEFAULT);
+
+    uv_loop_close(&server.loop);
+    gd_arena_deinit(&server.arena);
+    free(server.sessions);
+    return EXIT_SUCCESS;
+}

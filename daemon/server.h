@@ -1,0 +1,18 @@
+// The daemon: one loop, one listening socket (or one given connection), any number of sessions. This is where the parts
+// are wired together.
+#pragma once
+
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+struct gd_server_options {
+    const char *socket_path; // NULL: serve `connection_fd` alone and end with it
+    int connection_fd;
+    uint32_t workers; // threads of the analysis pool, 1 to GD_WORKERS_MAX
+    const struct gd_kernels *kernels;
+};
+
+// Serves until SIGTERM, SIGINT or the end of the given connection; then drains, commits and returns. The result is the
+// process's exit status; what went wrong is logged.
+__attribute__((warn_unused_result)) int gd_server_run(const struct gd_server_options *options);

@@ -1,0 +1,405 @@
+#include "session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "connection.h"
+#include "decode.h"
+#include "log.h"
+#include "run.h"
+
+enum session_phase {
+    SESSION_HELLO,   // waits for Hello
+    SESSION_OPEN,    // waits for OpenRun
+    SESSION_ATTACH,  // waits for Attach
+    SESSION_RUNNING, // takes Snapshot, Scalars, CloseRun
+    SESSION_OVER,    // hears nothing more; its run may still be finishing
+};
+
+struct part {
+    uv_work_t work;
+    struct gd_session *session;
+    uint32_t index;
+};
+
+struct gd_session {
+    const struct gd_session_host *host;
+    enum session_phase phase;
+    struct gd_connection *connection; // NULL once closed
+    struct ucred peer;
+    uv_poll_t pidfd_poll; // tells of the trainer's death even while a forked child holds its socket
+    int pidfd;            // -1: none
+    struct gd_run *run;   // owned, NULL before OpenRun
+
+    struct part parts[GD_WORKERS_MAX];
+    uint32_t n_parts;
+    uint32_t parts_unreported;     // of those, not yet back on the loop thread
+    _Atomic uint32_t parts_undone; // of those, still to be worked on
+    bool client_waits;
+};
+
+static const char *run_name(const struct gd_session *session) {
+    const char *name = session->run ? session->run->open_run->run : "";
+    return *name ? name : ".";
+}
+
+// Ends the protocol for this client; its run, if any, is finished as after the trainer's death.
+static void leave(struct gd_session *session) {
+    session->phase = SESSION_OVER;
+    if (session->connection)
+        gd_connection_close(session->connection);
+    if (session->run)
+        gd_run_stop(session->run, false);
+}
+
+static void refuse(struct gd_session *session, int result, struct gd_error *error) {
+    if (result != -EBADMSG)
+        gd_error_set(error, GD_ERROR_INTERNAL, "memory", "the daemon could not serve this: %s", strerror(-result));
+    gd_log(GD_LOG_WARNING, "client pid %d uid %u, run %s: refused: %s", session->peer.pid, session->peer.uid,
+           run_name(session), error->text);
+
+    Gradientd__Error reply = GRADIENTD__ERROR__INIT;
+    char text[GD_ERROR_TEXT_BYTES], field[64];
+    strcpy(text, error->text);
+    strncpy(field, error->field, sizeof(field) - 1);
+    field[sizeof(field) - 1] = '\0';
+    reply.code = (Gradientd__ErrorCode)error->code;
+    reply.field = field;
+    reply.text = text;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
+    message.error = &reply;
+    gd_connection_send(session->connection, &message);
+    if (session->phase == SESSION_RUNNING)
+        gd_memory_raise_notice(&session->run->memory);
+    leave(session);
+}
+
+static int expect(struct gd_session *session, enum session_phase phase, const char *name, struct gd_error *ret_error) {
+    if (session->phase == phase)
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "%s came out of order", name);
+}
+
+static int handle_hello(struct gd_session *session, const struct gd_hello *hello, struct gd_error *ret_error) {
+    int result = expect(session, SESSION_HELLO, "Hello", ret_error);
+    if (result < 0)
+        return result;
+    if (hello->protocol_version != GRADIENTD_PROTOCOL_VERSION)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "protocol_version",
+                            "protocol_version is %u, this daemon speaks %d", hello->protocol_version,
+                            GRADIENTD_PROTOCOL_VERSION);
+
+    char name[] = "gradientd " GD_VERSION;
+    Gradientd__Welcome welcome = GRADIENTD__WELCOME__INIT;
+    welcome.protocol_version = GRADIENTD_PROTOCOL_VERSION;
+    welcome.layout_version = GRADIENTD_LAYOUT_VERSION;
+    welcome.daemon = name;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME;
+    message.welcome = &welcome;
+    gd_connection_send(session->connection, &message);
+    session->phase = SESSION_OPEN;
+    return 0;
+}
+
+static void send_layout(struct gd_session *session) {
+    const struct gd_layout *layout = &session->run->layout;
+
+    Gradientd__StreamLayout stream = GRADIENTD__STREAM_LAYOUT__INIT;
+    stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
+    stream.slots_offset = layout->slots_offset;
+    stream.slot_stride_bytes = layout->slot_stride_bytes;
+    stream.slots = layout->slots;
+    stream.slot_words_offset = layout->slot_words_offset;
+    Gradientd__StreamLayout *streams[] = {&stream};
+    Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
+    reply.layout_version = GRADIENTD_LAYOUT_VERSION;
+    reply.total_bytes = layout->total_bytes;
+    reply.waiting_offset = layout->waiting_offset;
+    reply.notices_offset = layout->notices_offset;
+    reply.commits_offset = layout->commits_offset;
+    reply.n_streams = 1;
+    reply.streams = streams;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT;
+    message.layout = &reply;
+    gd_connection_send(session->connection, &message);
+}
+
+static int handle_open_run_consume(struct gd_session *session, struct gd_open_run *open_run,
+                                   struct gd_error *ret_error) {
+    int result = expect(session, SESSION_OPEN, "OpenRun", ret_error);
+    if (result == 0)
+        result = gd_run_new_consume(open_run, &session->run);
+    if (result < 0) {
+        gd_open_run_free(open_run);
+        return result;
+    }
+    send_layout(session);
+    session->phase = SESSION_ATTACH;
+    return 0;
+}
+
+static void on_trainer_exit(uv_poll_t *poll, int status, int events) {
+    struct gd_session *session = poll->data;
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    if (session->connection)
+        gd_connection_drain(session->connection);
+    leave(session);
+    gd_session_advance(session);
+}
+
+// Without a pidfd, or where the kernel cannot poll it, the socket's end alone tells.
+static void watch_pidfd_consume(struct gd_session *session, int pidfd) {
+    if (pidfd < 0)
+        return;
+    if (uv_poll_init(session->host->loop, &session->pidfd_poll, pidfd) < 0) {
+        close(pidfd);
+        return;
+    }
+    session->pidfd = pidfd;
+    session->pidfd_poll.data = session;
+    uv_poll_start(&session->pidfd_poll, UV_READABLE, on_trainer_exit);
+}
+
+static void send_attached(struct gd_session *session) {
+    Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
+    message.attached = &attached;
+    gd_connection_send(session->connection, &message);
+}
+
+static int handle_attach(struct gd_session *session, const struct gd_attach *attach, struct gd_error *ret_error) {
+    int result = expect(session, SESSION_ATTACH, "Attach", ret_error);
+    if (result < 0)
+        return result;
+    if (!attach->memory || !attach->event_file)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "attach",
+                            "Attach must come with memory and an event file");
+
+    int memory = gd_connection_steal_fd(session->connection);
+    int event_file = gd_connection_steal_fd(session->connection);
+    int pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
+    if (memory < 0 || event_file < 0 || (attach->pidfd && pidfd < 0)) {
+        if (memory >= 0)
+            close(memory);
+        if (event_file >= 0)
+            close(event_file);
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+    }
+    struct gd_run_attachment attachment = {
+        .memory_fd = memory,
+        .event_fd = event_file,
+        .uid = session->peer.uid,
+        .kernels = session->host->kernels,
+        .notify = session->host->notify,
+        .notify_context = session->host->context,
+    };
+    result = gd_run_attach(session->run, &attachment, ret_error);
+    if (result < 0) {
+        if (pidfd >= 0)
+            close(pidfd);
+        return result;
+    }
+    watch_pidfd_consume(session, pidfd);
+    send_attached(session);
+    session->phase = SESSION_RUNNING;
+    gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
+           run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,
+           (unsigned long long)session->run->open_run->elements, session->run->open_run->max_lag,
+           (unsigned long long)session->run->layout.total_bytes);
+    return 0;
+}
+
+static int handle_submission_consume(struct gd_session *session, struct gd_submission *submission,
+                                     struct gd_error *ret_error) {
+    int result = expect(session, SESSION_RUNNING, "Snapshot, Scalars or CloseRun", ret_error);
+    if (result < 0) {
+        free(submission);
+        return result;
+    }
+    bool closing = submission->kind == GD_SUBMISSION_CLOSE;
+    bool failed = submission->failed;
+    result = gd_run_submit_consume(session->run, submission, ret_error);
+    if (result == 0 && closing)
+        gd_log(GD_LOG_INFO, "run %s: closed by the trainer: %s", run_name(session), failed ? "failure" : "success");
+    return result;
+}
+
+static int dispatch(struct gd_session *session, struct gd_decoded *decoded, struct gd_error *ret_error) {
+    switch (decoded->kind) {
+    case GD_CLIENT_HELLO:
+        return handle_hello(session, &decoded->hello, ret_error);
+    case GD_CLIENT_OPEN_RUN:
+        return handle_open_run_consume(session, decoded->open_run, ret_error);
+    case GD_CLIENT_ATTACH:
+        return handle_attach(session, &decoded->attach, ret_error);
+    case GD_CLIENT_SUBMISSION:
+        return handle_submission_consume(session, decoded->submission, ret_error);
+    case GD_CLIENT_STATUS_REQUEST:
+        break;
+    }
+    return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "message", "StatusRequest is not supported");
+}
+
+static void on_frame(void *context, const struct gd_frame *frame) {
+    struct gd_session *session = context;
+    struct gd_decoded decoded;
+    struct gd_error error;
+
+    int result = gd_decode(frame, session->host->arena, &decoded, &error);
+    if (result == 0)
+        result = dispatch(session, &decoded, &error);
+    if (result < 0)
+        refuse(session, result, &error);
+    gd_session_advance(session);
+}
+
+static void on_broken(void *context, const struct gd_error *error) {
+    struct gd_session *session = context;
+    struct gd_error copy = *error;
+    refuse(session, -EBADMSG, &copy);
+    gd_session_advance(session);
+}
+
+static void on_closed(void *context) {
+    struct gd_session *session = context;
+    session->connection = NULL;
+    if (session->phase == SESSION_RUNNING && session->run->phase == GD_RUN_ACTIVE)
+        gd_log(GD_LOG_INFO, "run %s: the trainer is gone without closing it", run_name(session));
+    leave(session);
+    gd_session_advance(session);
+}
+
+int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd_session **ret_session) {
+    static const struct gd_connection_handlers handlers = {on_frame, on_broken, on_closed};
+    struct gd_session *session = calloc(1, sizeof(*session));
+    if (!session)
+        return -ENOMEM;
+    session->host = host;
+    session->pidfd = -1;
+    for (uint32_t i = 0; i < GD_WORKERS_MAX; i++) {
+        session->parts[i].session = session;
+        session->parts[i].index = i;
+        session->parts[i].work.data = &session->parts[i];
+    }
+    int result = gd_connection_new_consume(host->loop, fd, &handlers, session, &session->connection);
+    if (result < 0) {
+        free(session);
+        return result;
+    }
+    session->peer = gd_connection_peer(session->connection);
+    *ret_session = session;
+    return 0;
+}
+
+static void send_released(struct gd_session *session) {
+    if (!session->connection)
+        return;
+    Gradientd__Released released = GRADIENTD__RELEASED__INIT;
+    released.committed_sequence = session->run->state->sequence;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED;
+    message.released = &released;
+    gd_connection_send(session->connection, &message);
+}
+
+// On a pool thread.
+static void work_part(uv_work_t *work) {
+    struct part *part = work->data;
+    struct gd_session *session = part->session;
+
+    gd_run_work(session->run, part->index, session->n_parts);
+    if (atomic_fetch_sub_explicit(&session->parts_undone, 1, memory_order_acq_rel) == 1)
+        session->client_waits = gd_run_commit(session->run);
+}
+
+static void on_part_done(uv_work_t *work, int status) {
+    struct part *part = work->data;
+    struct gd_session *session = part->session;
+    (void)status;
+
+    if (--session->parts_unreported > 0)
+        return;
+    gd_run_finish(session->run);
+    if (session->client_waits)
+        send_released(session);
+    gd_session_advance(session);
+}
+
+static void begin_work(struct gd_session *session) {
+    session->n_parts = gd_run_begin(session->run, session->host->workers);
+    session->parts_unreported = session->n_parts;
+    atomic_store_explicit(&session->parts_undone, session->n_parts, memory_order_relaxed);
+    for (uint32_t i = 0; i < session->n_parts; i++)
+        uv_queue_work(session->host->loop, &session->parts[i].work, work_part, on_part_done);
+}
+
+static void on_pidfd_closed(uv_handle_t *handle) {
+    struct gd_session *session = handle->data;
+    close(session->pidfd);
+    session->pidfd = -1;
+    gd_session_advance(session);
+}
+
+// Frees the session when no callback can come for it any more.
+static void reap(struct gd_session *session) {
+    struct gd_run *run = session->run;
+    bool run_done =
+        !run || run->phase == GD_RUN_LAID_OUT || (run->phase == GD_RUN_ENDED && gd_event_file_is_done(run->file));
+
+    if (session->phase == SESSION_RUNNING && run_done) {
+        send_released(session); // for the client that waits until its file is whole
+        leave(session);
+    }
+    if (session->connection || session->phase != SESSION_OVER || !run_done)
+        return;
+    if (session->pidfd >= 0) {
+        if (!uv_is_closing((uv_handle_t *)&session->pidfd_poll))
+            uv_close((uv_handle_t *)&session->pidfd_poll, on_pidfd_closed);
+        return;
+    }
+    if (run && run->file)
+        gd_log(GD_LOG_INFO, "run %s: ended after %llu snapshots, %llu skipped, %llu bytes written", run_name(session),
+               (unsigned long long)run->state->snapshots, (unsigned long long)run->state->skipped,
+               (unsigned long long)gd_event_file_written(run->file));
+    session->host->gone(session->host->context, session);
+    gd_run_free(run);
+    free(session);
+}
+
+void gd_session_advance(struct gd_session *session) {
+    if (session->run) {
+        enum gd_run_next next = gd_run_next(session->run);
+        if (next == GD_RUN_BEGIN)
+            begin_work(session);
+        else if (next == GD_RUN_END)
+            gd_run_end(session->run);
+        if (session->connection)
+            gd_connection_set_paused(session->connection, session->run->queued >= GD_RUN_QUEUE_MAX);
+    }
+    reap(session);
+}
+
+void gd_session_stop(struct gd_session *session) {
+    if (session->connection)
+        gd_connection_drain(session->connection);
+    if (session->phase != SESSION_RUNNING)
+        leave(session);
+    if (session->run)
+        gd_run_stop(session->run, true);
+    gd_session_advance(session);
+}
+
+void gd_session_abandon(struct gd_session *session) {
+    if (session->run && session->run->file)
+        gd_event_file_abandon(session->run->file);
+}

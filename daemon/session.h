@@ -1,0 +1,37 @@
+// One client from connect to the end of its run: the order of messages, and the run's work on the loop's thread pool.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "arena.h"
+#include "kernels/kernels.h"
+
+enum { GD_WORKERS_MAX = 64 };
+
+struct gd_session;
+
+// What all sessions share; outlives them.
+struct gd_session_host {
+    uv_loop_t *loop;
+    struct gd_arena *arena;
+    const struct gd_kernels *kernels;
+    uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
+    void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
+    void (*gone)(void *context, struct gd_session *session); // the session is freed after this call
+    void *context;
+};
+
+// Takes over `fd`. Returns 0 or a negative errno.
+__attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_session_host *host, int fd,
+                                                               struct gd_session **ret_session);
+
+// Starts whatever work the run has, and ends the session when it has nothing more to do.
+void gd_session_advance(struct gd_session *session);
+
+// The daemon stops: takes what has arrived, finishes it, and goes.
+void gd_session_stop(struct gd_session *session);
+
+// Gives up records that cannot be written now.
+void gd_session_abandon(struct gd_session *session);

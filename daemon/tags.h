@@ -1,0 +1,69 @@
+// The names under which TensorBoard shows what the daemon computes, and the sentence shown beside each chart.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "step_sums.h"
+
+// Every scalar tag of one vector stream. The numeric values are kept in the runs' shared memory: append only.
+enum gd_tag {
+    GD_TAG_COSINE_LAG = 0, // + m - 1 for lag m
+    GD_TAG_RATIO_LAG = GD_LAG_MAX,
+    GD_TAG_MU = 2 * GD_LAG_MAX,
+    GD_TAG_MU_PAST,
+    GD_TAG_TOLERABLE_STALENESS,
+
+    GD_TAG_B_OVER_A,
+    GD_TAG_C_OVER_A,
+    GD_TAG_SLOPE_B_OVER_A,
+    GD_TAG_SLOPE_C_OVER_A,
+    GD_TAG_OSCILLATION,
+    GD_TAG_RMS,
+    GD_TAG_A,
+    GD_TAG_B,
+    GD_TAG_C,
+    GD_TAG_D,
+    GD_TAG_ACTIVE_FRACTION,
+    GD_TAG_STEP_SIZE_MIN,
+    GD_TAG_STEP_SIZE_MEAN,
+    GD_TAG_STEP_SUM_A,
+    GD_TAG_STEP_SUM_B,
+    GD_TAG_STEP_SUM_C,
+    GD_TAG_STEP_SUM_D,
+
+    GD_TAG_NORM,
+    GD_TAG_NORM_MAX,
+    GD_TAG_MAX_ABS,
+    GD_TAG_ZERO_FRACTION,
+    GD_TAG_NON_FINITE,
+
+    GD_TAG_OBSERVED_FRACTION,
+
+    GD_TAG_COUNT,
+};
+
+enum { GD_TAG_NAME_BYTES = 48 }; // the longest own tag, with its terminating 0
+
+struct gd_tag_text {
+    char name[GD_TAG_NAME_BYTES];
+    const char *description; // one sentence with the formula, markdown; static
+};
+
+// Fills `ret_text` for `tag` < GD_TAG_COUNT.
+void gd_tag_describe(enum gd_tag tag, struct gd_tag_text *ret_text);
+
+// A set of named values; a tag without a value has none to show (which is not zero).
+struct gd_values {
+    uint64_t present[(GD_TAG_COUNT + 63) / 64];
+    double value[GD_TAG_COUNT];
+};
+
+static inline bool gd_values_has(const struct gd_values *values, enum gd_tag tag) {
+    return values->present[tag / 64] >> (tag % 64) & 1;
+}
+
+static inline void gd_values_set(struct gd_values *values, enum gd_tag tag, double value) {
+    values->present[tag / 64] |= UINT64_C(1) << (tag % 64);
+    values->value[tag] = value;
+}

@@ -1,0 +1,97 @@
+#include "user_tags.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TABLE_SIZE = 4096, // open addressing, at most a quarter full; a power of two
+    USED_MAX = GRADIENTD_USER_TAGS_MAX + GD_TAG_COUNT,
+};
+
+struct user_tag {
+    char *name; // owned
+    int64_t step;
+    uint32_t index; // UINT32_MAX: reserved
+};
+
+struct gd_user_tags {
+    uint32_t used; // user tags, without the reserved ones
+    struct user_tag *by_index[GRADIENTD_USER_TAGS_MAX];
+    struct user_tag table[TABLE_SIZE];
+};
+
+static_assert(USED_MAX * 2 < TABLE_SIZE, "probing ends at a free entry");
+
+static struct user_tag *find(struct gd_user_tags *tags, const char *name) {
+    uint32_t hash = 2166136261u; // FNV-1a
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    for (uint32_t at = hash % TABLE_SIZE;; at = (at + 1) % TABLE_SIZE)
+        if (!tags->table[at].name || strcmp(tags->table[at].name, name) == 0)
+            return &tags->table[at];
+}
+
+int gd_user_tags_new(struct gd_user_tags **ret_tags) {
+    struct gd_user_tags *tags = calloc(1, sizeof(*tags));
+    if (!tags)
+        return -ENOMEM;
+    for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        gd_tag_describe((enum gd_tag)tag, &text);
+        struct user_tag *entry = find(tags, text.name);
+        entry->index = UINT32_MAX;
+        entry->name = strdup(text.name);
+        if (!entry->name) {
+            gd_user_tags_free(tags);
+            return -ENOMEM;
+        }
+    }
+    *ret_tags = tags;
+    return 0;
+}
+
+void gd_user_tags_free(struct gd_user_tags *tags) {
+    if (!tags)
+        return;
+    for (uint32_t i = 0; i < TABLE_SIZE; i++)
+        free(tags->table[i].name);
+    free(tags);
+}
+
+static int add(struct gd_user_tags *tags, struct user_tag *entry, const char *name, struct gd_error *ret_error) {
+    if (tags->used == GRADIENTD_USER_TAGS_MAX)
+        return gd_error_set(ret_error, GD_ERROR_QUOTA, "scalars.tag", "a run has at most %d tags of its own",
+                            GRADIENTD_USER_TAGS_MAX);
+    entry->name = strdup(name);
+    if (!entry->name)
+        return -ENOMEM;
+    entry->index = tags->used;
+    entry->step = -1;
+    tags->by_index[tags->used++] = entry;
+    return 0;
+}
+
+int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, uint32_t *ret_index,
+                     struct gd_error *ret_error) {
+    struct user_tag *entry = find(tags, tag);
+    if (!entry->name) {
+        int result = add(tags, entry, tag, ret_error);
+        if (result < 0)
+            return result;
+    }
+    if (entry->index == UINT32_MAX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
+                            "scalars.tag %s is one the daemon writes itself", tag);
+    if (step <= entry->step)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step %lld of a tag is not above its last one, %lld",
+                            (long long)step, (long long)entry->step);
+    entry->step = step;
+    *ret_index = entry->index;
+    return 0;
+}
+
+const char *gd_user_tags_name(const struct gd_user_tags *tags, uint32_t index) {
+    return tags->by_index[index]->name;
+}

@@ -1,0 +1,217 @@
+// gradientd: the C client.
+//
+// A trainer hands each step's gradient to the daemon, which writes gradient coherence, Adam-type convergence ratios and
+// the trainer's own scalars into a TensorBoard event file:
+//
+//     struct gradientd_group groups[] = {{.name = "layer1/weight", .numel = 8192}, {.name = "layer1/bias", .numel =
+//     128}}; struct gradientd_parameter_group rates[] = {{.beta2 = 0.999, .eps = 1e-8}}; struct gradientd_options
+//     options = gradientd_options_default(); options.logdir = "runs"; options.run = "adam"; options.groups = groups,
+//     options.n_groups = 2; options.parameter_groups = rates, options.n_parameter_groups = 1; options.optimizer.rule =
+//     GRADIENTD_ADAM;
+//
+//     struct gradientd_run *run;
+//     struct gradientd_error error;
+//     if (gradientd_open(&options, &run, &error) < 0)
+//         fprintf(stderr, "training goes on without gradientd: %s\n", error.text);   // run is NULL, and may stay so
+//
+//     for (int64_t step = 1; step <= steps; step++) {
+//         ...
+//         const float *gradients[] = {grad_weight, grad_bias};                       // NULL: no gradient this step
+//         double learning_rate = 1e-3;
+//         struct gradientd_scalar scalars[] = {{"train/loss", loss}};
+//         gradientd_submit(run, &(struct gradientd_step){.step = step, .learning_rates = &learning_rate,
+//                                                        .scalars = scalars, .n_scalars = 1}, gradients);
+//     }
+//     gradientd_close(run, GRADIENTD_SUCCESS);
+//
+// Nothing here raises a signal, aborts, or blocks longer than the options allow; a run that cannot be served costs one
+// warning (see `warn`), and every call on it then returns GRADIENTD_DETACHED. All calls take a NULL run and return
+// GRADIENTD_DETACHED for it. There is no global state; a run is used by one thread at a time. After fork() the child's
+// handle does nothing.
+//
+// Results: 0 done; a positive gradientd_result is an outcome a trainer may want to know; a negative errno says the
+// arguments are wrong (gradientd_last_error() names what).
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRADIENTD_API __attribute__((visibility("default")))
+
+struct gradientd_run; // one training run as TensorBoard shows it, as seen by this process
+
+enum gradientd_result {
+    GRADIENTD_OK = 0,
+    GRADIENTD_SKIPPED = 1,  // no free slot within max_stall: this step was dropped, and counted
+    GRADIENTD_DETACHED = 2, // there is no daemon behind this run (any more)
+};
+
+// The optimiser's update rule: it decides what the effective step a / (sqrt(vhat) + eps) is.
+enum gradientd_rule {
+    GRADIENTD_SGD = 1, // with or without momentum
+    GRADIENTD_ADAM,
+    GRADIENTD_ADAMW,
+    GRADIENTD_RMSPROP,
+    GRADIENTD_AMSGRAD,
+    GRADIENTD_ADAGRAD,
+    GRADIENTD_ADAFOM, // AdaGrad with first-order momentum (Chen et al., arXiv 1808.02941)
+};
+
+// Of what AMSGrad keeps the running maximum.
+enum gradientd_maximum_of {
+    GRADIENTD_RAW_THEN_CORRECTED = 1, // max of v, bias-corrected when used (PyTorch)
+    GRADIENTD_CORRECTED,              // max of v / (1 - b2^t) (optax)
+    GRADIENTD_UNCORRECTED,            // max of v, never corrected (the paper)
+};
+
+enum gradientd_bias_correction {
+    GRADIENTD_RULE_DEFAULT = 0, // adam, adamw: corrected; rmsprop: none
+    GRADIENTD_BIAS_CORRECTED,   // vhat = v / (1 - b2^t)
+    GRADIENTD_NO_BIAS_CORRECTION,
+};
+
+struct gradientd_optimizer {
+    enum gradientd_rule rule;
+    enum gradientd_bias_correction bias_correction; // adam, adamw, rmsprop
+    enum gradientd_maximum_of maximum_of;           // amsgrad; 0: RAW_THEN_CORRECTED
+    double eps_root;            // added to vhat under the root (optax's eps_root, optax.rmsprop's eps)
+    double initial_accumulator; // adagrad
+    double learning_rate_decay; // adagrad: rate a / (1 + (t - 1) decay)
+};
+
+// One named slice of the parameter vector: a tensor or a layer. Slices follow one another in the order of the table.
+struct gradientd_group {
+    const char *name;         // UTF-8, 1 to 255 bytes, no control characters
+    uint64_t numel;           // elements, at least 1
+    uint32_t parameter_group; // index into the optimiser's parameter groups
+    uint32_t step_lag;        // how many optimiser steps this slice is behind the others (it was added later)
+};
+
+// What the slices of one of the optimiser's parameter groups share. The learning rate comes with each step.
+struct gradientd_parameter_group {
+    double beta2; // decay of the second moment, in [0, 1): adam, adamw, rmsprop (its alpha), amsgrad
+    double eps;   // added to the root
+};
+
+// Start from gradientd_options_default(). Everything is borrowed for the call alone.
+struct gradientd_options {
+    size_t options_bytes; // of this struct, as the caller was compiled
+    const char *logdir;   // directory of event files, created if missing; the run's file is <logdir>/<run>/events...
+    const char *run;      // relative path of components [A-Za-z0-9._=,+-], no ".."; NULL or "": logdir itself
+    const struct gradientd_group *groups;
+    size_t n_groups; // 1 to 65,536
+    const struct gradientd_parameter_group *parameter_groups;
+    size_t n_parameter_groups; // at least 1
+    struct gradientd_optimizer optimizer;
+    int64_t first_step; // the first step that will be submitted
+    double wall_time;   // seconds since the epoch, of the file's first records; 0: now
+    uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
+    uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
+    bool no_thinning;   // write every step; by default steps past 10,000 are thinned to 4 significant digits
+    bool absent_counts; // a slice's own step count runs on while it has no gradient (optax)
+
+    // Where the daemon is: this path alone if given, else $GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket,
+    // /run/gradientd/socket. If none answers and `private_daemon` is set, one is started that serves this run alone and
+    // ends with it: `daemon_path`, else $GRADIENTD_DAEMON, else the installed one, else gradientd in $PATH.
+    const char *socket;
+    bool private_daemon;
+    const char *daemon_path;
+
+    double connect_timeout; // seconds gradientd_open() may take for the daemon's answers
+    double max_stall;       // seconds a submit may wait for a free slot; 0: never
+    double close_timeout;   // seconds gradientd_close() may wait until everything submitted is in the file
+
+    // Called with one line when the run is lost; NULL: the line goes to stderr.
+    void (*warn)(void *context, const char *text);
+    void *warn_context;
+};
+
+// The defaults; set what differs.
+static inline struct gradientd_options gradientd_options_default(void) {
+    struct gradientd_options options;
+    memset(&options, 0, sizeof(options));
+    options.options_bytes = sizeof(options);
+    options.optimizer.rule = GRADIENTD_SGD;
+    options.first_step = 1;
+    options.max_lag = 5;
+    options.inflight = 2;
+    options.connect_timeout = 5.0;
+    options.close_timeout = 10.0;
+    return options;
+}
+
+struct gradientd_error {
+    int code;       // errno of the failure
+    char text[512]; // names the field, the value and the limit
+};
+
+// One of the trainer's own values. `tag` is UTF-8, 1 to 255 bytes; at most 1,024 tags a run; steps rise per tag.
+struct gradientd_scalar {
+    const char *tag;
+    float value;
+};
+
+enum gradientd_outcome {
+    GRADIENTD_SUCCESS = 1,
+    GRADIENTD_FAILURE = 2,
+};
+
+// One step. Zero-initialise; what is 0 or NULL takes the default named here.
+struct gradientd_step {
+    int64_t step;                 // strictly increasing
+    const double *learning_rates; // one per parameter group; required
+    const double *beta2;          // one per parameter group, when they change; NULL: as before
+    const double *eps;            // likewise
+    uint64_t optimizer_step;      // t of the bias correction, from 1; 0: one after the last applied one
+    bool not_applied;             // the optimiser did not move (a skipped AMP step): its state stays untouched
+    double wall_time;             // seconds since the epoch; 0: now
+    const struct gradientd_scalar *scalars;
+    size_t n_scalars;
+};
+
+// Connects, describes the run, shares memory with the daemon and opens the event file. On success *ret_run is a new run
+// that gradientd_close() frees. On failure returns a negative errno, *ret_run is NULL and *ret_error (may be NULL) says
+// why. Waits at most connect_timeout for the daemon, plus the time to touch the memory
+// ((max_lag + 1 + inflight) x elements x 4 bytes, and 8 more an element for the optimiser's state).
+GRADIENTD_API int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
+                                 struct gradientd_error *ret_error);
+
+// Copies one step's gradient into shared memory and hands it over. `gradients[i]` points to groups[i].numel floats, or
+// is NULL when the slice has no gradient this step (absent, which is not zero). Gradients are as the optimiser consumes
+// them. One system call when a slot is free.
+GRADIENTD_API int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step,
+                                   const float *const *gradients);
+
+// The same without the copy: gradientd_acquire() gives the floats of a free slot, all groups one after the other
+// (group i starts at the sum of the numel before it), valid and writable until gradientd_commit() hands them over.
+// NULL: no slot is free within max_stall; the step is skipped and counted. After a commit the floats are read-only
+// for the trainer until the slot comes back. `present`, where not NULL, has one flag per group.
+GRADIENTD_API float *gradientd_acquire(struct gradientd_run *run);
+GRADIENTD_API int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *step, const bool *present);
+
+// Values between steps, such as a validation loss. `wall_time` in seconds, 0: now.
+GRADIENTD_API int gradientd_scalars(struct gradientd_run *run, int64_t step, double wall_time,
+                                    const struct gradientd_scalar *scalars, size_t n_scalars);
+
+// Ends the run and frees it, waiting at most close_timeout until its event file is complete. Returns 0 when it is,
+// GRADIENTD_DETACHED otherwise. NULL is allowed.
+GRADIENTD_API int gradientd_close(struct gradientd_run *run, enum gradientd_outcome outcome);
+
+// Steps dropped so far because no slot was free.
+GRADIENTD_API uint64_t gradientd_skipped(const struct gradientd_run *run);
+
+// The path of the run's event file, owned by the run; NULL for a NULL run.
+GRADIENTD_API const char *gradientd_event_path(const struct gradientd_run *run);
+
+// What the last negative result or lost run was about; owned by the run, "" when nothing.
+GRADIENTD_API const char *gradientd_last_error(const struct gradientd_run *run);
+
+#ifdef __cplusplus
+}
+#endif

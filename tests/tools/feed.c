@@ -1,0 +1,384 @@
+// A trainer for tests: reads the description of a run and its steps from stdin, submits them through the C client.
+//
+// The description is text, one `key value...` a line, ended by an empty line; see `keys` below. What follows is binary
+// and little-endian, one record after the other until the end of input:
+//
+//     u8 'S': i64 step, u64 optimizer_step, f64 wall_time, u8 not_applied, u8 has_beta2_eps, u16 n_scalars,
+//             one byte per group (present), f64 learning rate per parameter group,
+//             [f64 beta2 per parameter group, f64 eps per parameter group]  if has_beta2_eps,
+//             scalars, the f32 elements of the present groups
+//     u8 'V': i64 step, f64 wall_time, u16 n_scalars, scalars                (gradientd_scalars)
+//     scalar: u16 tag_bytes, tag, f32 value
+//
+// Prints `event PATH`, with `echo 1` a line `step N` once step N is handed over, and `skipped N` at the end. Any other
+// result than success ends it with status 1 and a message on stderr.
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gradientd/client.h"
+
+enum {
+    LINE_BYTES = 8192,
+    SCALARS_MAX = 1024, // the protocol's limit of user tags
+    TAG_BYTES = 256,
+    INPUT_BUFFER_BYTES = 1 << 20,
+};
+
+enum feed_end {
+    FEED_END_CLOSE, // gradientd_close(SUCCESS)
+    FEED_END_EXIT,  // _exit() with the run open
+    FEED_END_KILL,  // SIGKILL with the run open
+};
+
+struct feed {
+    struct gradientd_options options;
+    struct gradientd_group *groups;
+    struct gradientd_parameter_group *parameter_groups;
+    bool in_place;
+    bool echo;
+    enum feed_end end;
+
+    struct gradientd_run *run;
+    float **gradients; // one per group
+    const float **submitted;
+    bool *present;
+    double *learning_rates;
+    double *beta2;
+    double *eps;
+    struct gradientd_scalar scalars[SCALARS_MAX];
+    char tags[SCALARS_MAX][TAG_BYTES];
+};
+
+static _Noreturn void feed_fail(const char *what, const char *text) {
+    fprintf(stderr, "feed: %s: %s\n", what, text);
+    exit(1);
+}
+
+static void *feed_grow(void *array, size_t elements, size_t element_bytes) {
+    void *grown = reallocarray(array, elements ? elements : 1, element_bytes);
+    if (!grown)
+        feed_fail("memory", strerror(errno));
+    return grown;
+}
+
+static char *feed_copy(const char *text) {
+    char *copy = strdup(text);
+    if (!copy)
+        feed_fail("memory", strerror(errno));
+    return copy;
+}
+
+// --- the description
+
+static void feed_parse_group(struct feed *feed, const char *value) {
+    char name[TAG_BYTES];
+    unsigned long long numel;
+    unsigned parameter_group;
+    unsigned step_lag;
+    if (sscanf(value, "%255s %llu %u %u", name, &numel, &parameter_group, &step_lag) != 4)
+        feed_fail("group NAME NUMEL PARAMETER_GROUP STEP_LAG", value);
+
+    size_t i = feed->options.n_groups++;
+    feed->groups = feed_grow(feed->groups, i + 1, sizeof(*feed->groups));
+    feed->groups[i] = (struct gradientd_group){
+        .name = feed_copy(name),
+        .numel = numel,
+        .parameter_group = parameter_group,
+        .step_lag = step_lag,
+    };
+}
+
+static void feed_parse_parameter_group(struct feed *feed, const char *value) {
+    struct gradientd_parameter_group parsed;
+    if (sscanf(value, "%lf %lf", &parsed.beta2, &parsed.eps) != 2)
+        feed_fail("parameter_group BETA2 EPS", value);
+
+    size_t i = feed->options.n_parameter_groups++;
+    feed->parameter_groups = feed_grow(feed->parameter_groups, i + 1, sizeof(*feed->parameter_groups));
+    feed->parameter_groups[i] = parsed;
+}
+
+static int feed_name_index(const char *key, const char *name, const char *const *names, int n_names) {
+    for (int i = 0; i < n_names; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    feed_fail(key, name);
+}
+
+static void feed_parse_rule(struct feed *feed, const char *value) {
+    static const char *const rules[] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
+    feed->options.optimizer.rule = (enum gradientd_rule)(GRADIENTD_SGD + feed_name_index("rule", value, rules, 7));
+}
+
+static void feed_parse_maximum_of(struct feed *feed, const char *value) {
+    static const char *const maxima[] = {"default", "raw_then_corrected", "corrected", "uncorrected"};
+    feed->options.optimizer.maximum_of =
+        (enum gradientd_maximum_of)feed_name_index("maximum_of", value, maxima, 4);
+}
+
+static void feed_parse_bias_correction(struct feed *feed, const char *value) {
+    static const char *const choices[] = {"default", "corrected", "none"};
+    feed->options.optimizer.bias_correction =
+        (enum gradientd_bias_correction)feed_name_index("bias_correction", value, choices, 3);
+}
+
+static void feed_parse_end(struct feed *feed, const char *value) {
+    static const char *const ends[] = {"close", "exit", "kill"};
+    feed->end = (enum feed_end)feed_name_index("end", value, ends, 3);
+}
+
+static bool feed_parse_text(struct feed *feed, const char *key, const char *value) {
+    const struct {
+        const char *key;
+        void (*parse)(struct feed *, const char *);
+    } keys[] = {
+        {"group", feed_parse_group},
+        {"parameter_group", feed_parse_parameter_group},
+        {"rule", feed_parse_rule},
+        {"maximum_of", feed_parse_maximum_of},
+        {"bias_correction", feed_parse_bias_correction},
+        {"end", feed_parse_end},
+    };
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (strcmp(keys[i].key, key) == 0) {
+            keys[i].parse(feed, value);
+            return true;
+        }
+    }
+
+    const char **paths[] = {&feed->options.socket, &feed->options.logdir, &feed->options.run};
+    const char *const names[] = {"socket", "logdir", "run"};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (strcmp(names[i], key) == 0) {
+            *paths[i] = feed_copy(value);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool feed_parse_number(struct feed *feed, const char *key, const char *value) {
+    struct gradientd_options *options = &feed->options;
+    char *end;
+    double number = strtod(value, &end);
+    if (end == value || *end != '\0')
+        feed_fail(key, value);
+
+    if (strcmp(key, "eps_root") == 0) {
+        options->optimizer.eps_root = number;
+    } else if (strcmp(key, "initial_accumulator") == 0) {
+        options->optimizer.initial_accumulator = number;
+    } else if (strcmp(key, "learning_rate_decay") == 0) {
+        options->optimizer.learning_rate_decay = number;
+    } else if (strcmp(key, "max_lag") == 0) {
+        options->max_lag = (uint32_t)number;
+    } else if (strcmp(key, "inflight") == 0) {
+        options->inflight = (uint32_t)number;
+    } else if (strcmp(key, "first_step") == 0) {
+        options->first_step = (int64_t)number;
+    } else if (strcmp(key, "absent_counts") == 0) {
+        options->absent_counts = number != 0;
+    } else if (strcmp(key, "no_thinning") == 0) {
+        options->no_thinning = number != 0;
+    } else if (strcmp(key, "in_place") == 0) {
+        feed->in_place = number != 0;
+    } else if (strcmp(key, "echo") == 0) {
+        feed->echo = number != 0;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void feed_read_description(struct feed *feed) {
+    char line[LINE_BYTES];
+    while (fgets(line, sizeof(line), stdin)) {
+        size_t length = strcspn(line, "\n");
+        if (length == 0)
+            return;
+        line[length] = '\0';
+        char *value = strchr(line, ' ');
+        if (!value)
+            feed_fail("a line without a value", line);
+        *value++ = '\0';
+        if (!feed_parse_text(feed, line, value) && !feed_parse_number(feed, line, value))
+            feed_fail("unknown key", line);
+    }
+    feed_fail("description", "input ended before its empty line");
+}
+
+// --- the records
+
+static void feed_read(void *into, size_t bytes) {
+    if (fread(into, 1, bytes, stdin) != bytes)
+        feed_fail("record", "input ended in the middle of it");
+}
+
+static void feed_read_scalars(struct feed *feed, uint16_t n_scalars) {
+    if (n_scalars > SCALARS_MAX)
+        feed_fail("record", "too many scalars");
+    for (uint16_t i = 0; i < n_scalars; i++) {
+        uint16_t tag_bytes;
+        feed_read(&tag_bytes, sizeof(tag_bytes));
+        if (tag_bytes >= TAG_BYTES)
+            feed_fail("record", "tag too long");
+        feed_read(feed->tags[i], tag_bytes);
+        feed->tags[i][tag_bytes] = '\0';
+        feed->scalars[i].tag = feed->tags[i];
+        feed_read(&feed->scalars[i].value, sizeof(float));
+    }
+}
+
+static void feed_check(const struct feed *feed, const char *call, int result) {
+    if (result == GRADIENTD_OK)
+        return;
+    char what[64];
+    snprintf(what, sizeof(what), "%s returned %d", call, result);
+    feed_fail(what, gradientd_last_error(feed->run));
+}
+
+static void feed_submit_in_place(struct feed *feed, const struct gradientd_step *step) {
+    float *elements = gradientd_acquire(feed->run);
+    if (!elements)
+        feed_fail("gradientd_acquire", gradientd_last_error(feed->run));
+    for (size_t i = 0; i < feed->options.n_groups; i++) {
+        if (feed->present[i])
+            feed_read(elements, feed->groups[i].numel * sizeof(float));
+        elements += feed->groups[i].numel;
+    }
+    feed_check(feed, "gradientd_commit", gradientd_commit(feed->run, step, feed->present));
+}
+
+static void feed_submit_copied(struct feed *feed, const struct gradientd_step *step) {
+    for (size_t i = 0; i < feed->options.n_groups; i++) {
+        feed->submitted[i] = feed->present[i] ? feed->gradients[i] : NULL;
+        if (feed->present[i])
+            feed_read(feed->gradients[i], feed->groups[i].numel * sizeof(float));
+    }
+    feed_check(feed, "gradientd_submit", gradientd_submit(feed->run, step, feed->submitted));
+}
+
+static void feed_step(struct feed *feed) {
+    struct gradientd_step step = {.learning_rates = feed->learning_rates, .scalars = feed->scalars};
+    uint8_t flags[2];
+    uint16_t n_scalars;
+    feed_read(&step.step, sizeof(step.step));
+    feed_read(&step.optimizer_step, sizeof(step.optimizer_step));
+    feed_read(&step.wall_time, sizeof(step.wall_time));
+    feed_read(flags, sizeof(flags));
+    feed_read(&n_scalars, sizeof(n_scalars));
+    step.not_applied = flags[0];
+    step.n_scalars = n_scalars;
+
+    for (size_t i = 0; i < feed->options.n_groups; i++) {
+        uint8_t present;
+        feed_read(&present, sizeof(present));
+        feed->present[i] = present != 0;
+    }
+    size_t per_parameter_group = feed->options.n_parameter_groups * sizeof(double);
+    feed_read(feed->learning_rates, per_parameter_group);
+    if (flags[1]) {
+        feed_read(feed->beta2, per_parameter_group);
+        feed_read(feed->eps, per_parameter_group);
+        step.beta2 = feed->beta2;
+        step.eps = feed->eps;
+    }
+    feed_read_scalars(feed, n_scalars);
+
+    if (feed->in_place) {
+        feed_submit_in_place(feed, &step);
+    } else {
+        feed_submit_copied(feed, &step);
+    }
+    if (feed->echo)
+        printf("step %lld\n", (long long)step.step);
+}
+
+static void feed_values(struct feed *feed) {
+    int64_t step;
+    double wall_time;
+    uint16_t n_scalars;
+    feed_read(&step, sizeof(step));
+    feed_read(&wall_time, sizeof(wall_time));
+    feed_read(&n_scalars, sizeof(n_scalars));
+    feed_read_scalars(feed, n_scalars);
+    feed_check(feed, "gradientd_scalars", gradientd_scalars(feed->run, step, wall_time, feed->scalars, n_scalars));
+}
+
+static void feed_open(struct feed *feed) {
+    struct gradientd_options *options = &feed->options;
+    options->groups = feed->groups;
+    options->parameter_groups = feed->parameter_groups;
+    options->connect_timeout = 30;
+    options->max_stall = 60; // nothing is skipped, so that what is expected of a file is known
+    options->close_timeout = 60;
+
+    feed->gradients = feed_grow(NULL, options->n_groups, sizeof(*feed->gradients));
+    feed->submitted = feed_grow(NULL, options->n_groups, sizeof(*feed->submitted));
+    feed->present = feed_grow(NULL, options->n_groups, sizeof(*feed->present));
+    for (size_t i = 0; i < options->n_groups; i++)
+        feed->gradients[i] = feed_grow(NULL, feed->groups[i].numel, sizeof(float));
+    feed->learning_rates = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
+    feed->beta2 = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
+    feed->eps = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
+
+    struct gradientd_error error;
+    if (gradientd_open(options, &feed->run, &error) < 0)
+        feed_fail("gradientd_open", error.text);
+    printf("event %s\n", gradientd_event_path(feed->run));
+}
+
+static void feed_end(struct feed *feed) {
+    printf("skipped %llu\n", (unsigned long long)gradientd_skipped(feed->run));
+    if (feed->end == FEED_END_EXIT)
+        _exit(0);
+    if (feed->end == FEED_END_KILL)
+        raise(SIGKILL);
+    int result = gradientd_close(feed->run, GRADIENTD_SUCCESS);
+    feed->run = NULL;
+    feed_check(feed, "gradientd_close", result);
+}
+
+static void feed_free(struct feed *feed) {
+    for (size_t i = 0; i < feed->options.n_groups; i++) {
+        free(feed->gradients[i]);
+        free((void *)(uintptr_t)feed->groups[i].name);
+    }
+    free(feed->gradients);
+    free(feed->submitted);
+    free(feed->present);
+    free(feed->learning_rates);
+    free(feed->beta2);
+    free(feed->eps);
+    free(feed->groups);
+    free(feed->parameter_groups);
+    free((void *)(uintptr_t)feed->options.socket);
+    free((void *)(uintptr_t)feed->options.logdir);
+    free((void *)(uintptr_t)feed->options.run);
+}
+
+int main(void) {
+    static struct feed feed;
+    feed.options = gradientd_options_default();
+    setvbuf(stdout, NULL, _IOLBF, 0); // whoever drives this waits for its lines
+    setvbuf(stdin, NULL, _IOFBF, INPUT_BUFFER_BYTES);
+
+    feed_read_description(&feed);
+    feed_open(&feed);
+    for (int kind = getchar(); kind != EOF; kind = getchar()) {
+        if (kind == 'S') {
+            feed_step(&feed);
+        } else if (kind == 'V') {
+            feed_values(&feed);
+        } else {
+            feed_fail("record", "unknown kind");
+        }
+    }
+    feed_end(&feed);
+    feed_free(&feed);
+    return 0;
+}
