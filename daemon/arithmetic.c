@@ -7,53 +7,14 @@
 _Static_assert(FLT_EVAL_METHOD == 0, "the error terms below need every operation rounded to double");
 _Static_assert(sizeof(double) == sizeof(uint64_t) && DBL_MANT_DIG == 53, "IEEE 754 binary64");
 
-// A value as an unevaluated sum; `low` is at most half a unit in the last place of `high`.
-struct twofold {
-    double high;
-    double low;
-};
-
-// The error of `product` = fl(a b), exactly (Dekker 1971): both factors are split into halves of 26 bits, whose
-// products are exact. Not finite for factors beyond 2^996, where the split overflows.
-static double product_error(double a, double b, double product) {
-    const double splitter = 0x1p27 + 1.0;
-    double scaled_a = splitter * a;
-    double scaled_b = splitter * b;
-    double a_high = scaled_a - (scaled_a - a);
-    double b_high = scaled_b - (scaled_b - b);
-    double a_low = a - a_high;
-    double b_low = b - b_high;
-
-    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
-}
-
-static struct twofold multiply(struct twofold a, struct twofold b) {
-    double product = a.high * b.high;
-    double low = product_error(a.high, b.high, product) + (a.high * b.low + a.low * b.high);
-    double high = product + low;
-
-    // An overflow, or a factor too large to split: the plain product costs one rounding, and at that size no squaring
-    // can follow that would double it.
-    if (!isfinite(high))
-        return (struct twofold){product, 0.0};
-    return (struct twofold){high, low - (high - product)};
-}
-
-// Each squaring doubles the relative error it is given: plain doubles would end at exponent x 2^-53. In twofold
-// arithmetic a product adds at most 2^-102, so the error stays below exponent x 2^-101: the last rounding prevails up
-// to exponents of 2^47, more steps than any run takes.
+// A squaring doubles the relative error it is given and adds a rounding: 2^k steps end at 2^k roundings.
 double gd_power(double base, uint64_t exponent) {
-    struct twofold result = {1.0, 0.0};
-    struct twofold square = {base, 0.0}; // base^(2^i)
+    double result = 1.0;
 
-    while (exponent > 0) {
+    for (double square = base; exponent > 0; exponent >>= 1, square *= square)
         if (exponent & 1)
-            result = multiply(result, square);
-        exponent >>= 1;
-        if (exponent > 0)
-            square = multiply(square, square);
-    }
-    return result.high;
+            result *= square;
+    return result;
 }
 
 // Splits x > 0 into *ret_mantissa in [1, 2) and the exponent it returns.

@@ -10,7 +10,7 @@
 //        square = min(g g, FLT_MAX)
 //        v      = r r                                  (r: the old root)
 //        v'     = v + gain (square - keep v)
-//        r'     = sqrt(max(v', GD_SECOND_MOMENT_FLOOR)) if r > 0 or g is active, else 0
+//        r'     = sqrt(min(max(v', GD_SECOND_MOMENT_FLOOR), FLT_MAX)) if r > 0 or g is active, else 0
 //        m'     = max(m, r' max_scale)                 (amsgrad only; m: the old maximum's root)
 //    so a root of 0 means "never counted". Coordinates that are not active keep decaying.
 //  - Effective step of an active coordinate, with w = m where there is a maximum and r elsewhere; a coordinate whose

@@ -147,7 +147,7 @@ static void move_roots(const struct gd_second_moment_step *step, const float *re
         float r = root[lane];
         float v = r * r;
         float moved = v + step->gain * (clamped_square(g) - step->keep * v);
-        float next = sqrtf(greater(moved, GD_SECOND_MOMENT_FLOOR));
+        float next = sqrtf(lesser(greater(moved, GD_SECOND_MOMENT_FLOOR), FLT_MAX));
         ret_next[lane] = r > 0.0f || g != 0.0f ? next : 0.0f;
     }
 }

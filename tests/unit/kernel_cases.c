@@ -1,0 +1,403 @@
+#include "kernel_cases.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// clang-format off
+// Where the two steps' eps differ they differ by less than a factor of two, so `outside_fall` is exact.
+const struct rule_form rule_forms[] = {
+    {.name = "no state"},
+    {"adam, first step", true, false,
+     {.gain = 0.001f, .keep = 1.0f, .measured = true, .numerator = 3.2e-5f, .outside = 3.2e-10f,
+      .outside_before = 3.2e-10f, .relative_floor = 1e-19f}},
+    {"adam, corrected, eps outside", true, false,
+     {.gain = 0.001f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 4e-5f, .numerator_rise = 1e-5f,
+      .outside = 4e-9f, .outside_before = 3e-9f, .outside_fall = 3e-9f - 4e-9f, .relative_floor = 1.6e-17f}},
+    {"adam, eps 0, falling rate", true, false,
+     {.gain = 0.9f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.005f,
+      .numerator_rise = -0.0001f}},
+    {"rmsprop, eps inside", true, false,
+     {.gain = 0.1f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .inside = 1e-8f,
+      .inside_before = 1e-8f}},
+    {"adam, eps inside from the second step on", true, false,
+     {.gain = 0.05f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = 0.002f,
+      .inside = 1e-4f, .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
+    {"amsgrad", true, true,
+     {.gain = 0.01f, .keep = 1.0f, .max_scale = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f,
+      .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
+    {"amsgrad, corrected maximum, eps inside", true, true,
+     {.gain = 0.01f, .keep = 1.0f, .max_scale = 1.7f, .measured = true, .has_before = true, .numerator = 0.001f,
+      .numerator_rise = -0.0001f, .inside = 1e-6f, .inside_before = 2e-6f, .outside = 2e-8f, .outside_before = 3e-8f,
+      .outside_fall = 3e-8f - 2e-8f, .relative_floor = 1e-16f}},
+    {"adagrad", true, false,
+     {.gain = 1.0f, .keep = 0.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = -1e-5f,
+      .inside = 0.1f, .inside_before = 0.1f, .outside = 1e-10f, .outside_before = 1e-10f, .accumulator = 0.1f,
+      .relative_floor = 1e-20f}},
+    {"adafom", true, false,
+     {.gain = 0.02f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f, .outside = 1e-8f,
+      .outside_before = 1e-8f, .relative_floor = 1e-16f}},
+    {"adam, not measured", true, false,
+     {.gain = 0.001f, .keep = 1.0f, .has_before = true, .numerator = 0.001f, .outside = 1e-8f, .outside_before = 1e-8f,
+      .relative_floor = 1e-16f}},
+};
+// clang-format on
+const size_t n_rule_forms = sizeof(rule_forms) / sizeof(rule_forms[0]);
+
+static const char *const distribution_names[DISTRIBUTIONS] = {
+    "gaussian", "sparse", "lognormal", "non-finite", "subnormal", "huge",
+};
+
+const struct rule_form *rule_form_named(const char *name) {
+    for (size_t i = 0; i < n_rule_forms; i++) {
+        if (strcmp(rule_forms[i].name, name) == 0)
+            return &rule_forms[i];
+    }
+    abort();
+}
+
+// ---- Random values --------------------------------------------------------------------------------------------------
+
+static uint64_t next_random(uint64_t *state) { // splitmix64
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+uint32_t random_below(uint64_t *state, uint32_t bound) {
+    return (uint32_t)((next_random(state) >> 32) * bound >> 32);
+}
+
+static double random_gaussian(uint64_t *state) { // Box-Muller
+    double u = ((double)(next_random(state) >> 11) + 1.0) * 0x1p-53;
+    double angle = (double)(next_random(state) >> 11) * (0x1p-53 * 6.283185307179586);
+
+    return sqrt(-2.0 * log(u)) * cos(angle);
+}
+
+static float draw(enum distribution distribution, uint64_t *state) {
+    static const float specials[] = {NAN, INFINITY, -INFINITY};
+    static const float huge[] = {FLT_MAX, -FLT_MAX, 2.0f, -2.0f, 0.0f, -0.0f};
+    double z = random_gaussian(state);
+    uint32_t pick = random_below(state, 10);
+
+    switch (distribution) {
+    case SPARSE:
+        return pick > 0 ? copysignf(0.0f, (float)z) : (float)z;
+    case LOGNORMAL:
+        return (float)copysign(exp(3.0 * random_gaussian(state)), z);
+    case NON_FINITE:
+        return pick > 0 ? (float)z : specials[random_below(state, 3)];
+    case SUBNORMAL:
+        return (float)(z * (pick < 5 ? 1e-39 : 1e-20));
+    case HUGE_SIZED: // no product lies near FLT_MAX, and no sum of those below comes near it
+        return huge[random_below(state, 6)];
+    default:
+        return (float)z;
+    }
+}
+
+// ---- Cases ----------------------------------------------------------------------------------------------------------
+
+enum { STATE_ALIGNMENT = 64, CANARY_ELEMS = 16 };
+static const float canary = 0x1.c0ffeep3f;
+
+// A buffer of a chunk. Inputs are compared with `before`; outputs end in canaries.
+struct case_buffer {
+    float *memory;
+    float *start;
+    float *before; // NULL: an output
+};
+
+static void *checked(void *memory) {
+    if (!memory)
+        abort();
+    return memory;
+}
+
+static struct case_buffer *add_buffer(struct kernel_case *c, float *memory, size_t offset) {
+    struct case_buffer *buffer = &c->buffers[c->n_buffers++];
+
+    buffer->memory = checked(memory);
+    buffer->start = memory + offset;
+    return buffer;
+}
+
+// An input that ends where its allocation ends, so that AddressSanitizer sees a read behind it.
+static const float *add_vector(struct kernel_case *c, uint64_t *state) {
+    size_t elems = c->chunk.elems;
+    size_t offset = 1 + random_below(state, 16); // at least 1, for kernel_case_shift()
+    struct case_buffer *buffer = add_buffer(c, malloc((offset + elems) * sizeof(float)), offset);
+
+    buffer->before = checked(malloc((elems + 1) * sizeof(float)));
+    for (size_t i = 0; i < elems; i++)
+        buffer->before[i] = buffer->start[i] = draw(c->distribution, state);
+    return buffer->start;
+}
+
+static float *allocate_state(size_t elems) {
+    void *memory = NULL;
+
+    if (posix_memalign(&memory, STATE_ALIGNMENT, elems * sizeof(float)) != 0)
+        abort();
+    return memory;
+}
+
+static float *add_state_output(struct kernel_case *c) {
+    size_t elems = c->chunk.elems + CANARY_ELEMS;
+    struct case_buffer *buffer = add_buffer(c, allocate_state(elems), 0);
+
+    for (size_t i = 0; i < elems; i++)
+        buffer->start[i] = canary;
+    return buffer->start;
+}
+
+// The state before the step, also without a byte behind it.
+static const float *add_state_input(struct kernel_case *c, const float *values) {
+    size_t bytes = c->chunk.elems * sizeof(float);
+    struct case_buffer *buffer = add_buffer(c, allocate_state(c->chunk.elems), 0);
+
+    buffer->before = checked(malloc(bytes + 1));
+    memcpy(buffer->before, values, bytes);
+    return memcpy(buffer->start, values, bytes);
+}
+
+static void fill_state(struct kernel_case *c, uint64_t *state) {
+    struct gd_chunk *chunk = &c->chunk;
+    float *values = checked(malloc((chunk->elems + 1) * sizeof(float)));
+
+    for (size_t i = 0; i < chunk->elems; i++) {
+        uint32_t pick = random_below(state, 10);
+        values[i] = pick < 2    ? 0.0f
+                    : pick == 2 ? sqrtf(GD_SECOND_MOMENT_FLOOR)
+                                : (float)exp(random_gaussian(state) - 3.0);
+    }
+    chunk->root = add_state_input(c, values);
+    chunk->root_next = add_state_output(c);
+    if (c->form->maximum) {
+        for (size_t i = 0; i < chunk->elems; i++)
+            values[i] *= (1.0f + (float)random_below(state, 100) * 0.01f) * c->form->step.max_scale;
+        chunk->maximum = add_state_input(c, values);
+        chunk->maximum_next = add_state_output(c);
+    }
+    free(values);
+}
+
+struct kernel_case *kernel_case_new(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
+                                    enum distribution distribution) {
+    struct kernel_case *c = checked(calloc(1, sizeof(*c)));
+    uint64_t state = seed;
+
+    c->seed = seed;
+    c->form = form;
+    c->distribution = distribution;
+    c->buffers = checked(calloc(GD_LAG_MAX + 5, sizeof(*c->buffers)));
+    c->chunk = (struct gd_chunk){.elems = elems, .lags = lags};
+    c->chunk.gradient = add_vector(c, &state);
+    for (uint32_t lag = 0; lag < lags; lag++)
+        c->chunk.history[lag] = random_below(&state, 4) > 0 ? add_vector(c, &state) : NULL;
+    if (form->state) {
+        c->chunk.step = &form->step;
+        fill_state(c, &state);
+    }
+    snprintf(c->text, sizeof(c->text), "seed %llu, %zu elements, %u lags, %s, %s values", (unsigned long long)seed,
+             elems, lags, form->name, distribution_names[distribution]);
+    return c;
+}
+
+void kernel_case_free(struct kernel_case *c) {
+    for (size_t i = 0; i < c->n_buffers; i++) {
+        free(c->buffers[i].memory);
+        free(c->buffers[i].before);
+    }
+    free(c->buffers);
+    free(c);
+}
+
+const char *kernel_case_text(const struct kernel_case *c) {
+    return c->text;
+}
+
+bool kernel_case_is_intact(const struct kernel_case *c) {
+    for (size_t i = 0; i < c->n_buffers; i++) {
+        const struct case_buffer *buffer = &c->buffers[i];
+        const float *end = buffer->start + c->chunk.elems;
+
+        if (buffer->before && memcmp(buffer->start, buffer->before, c->chunk.elems * sizeof(float)) != 0)
+            return false;
+        for (size_t k = 0; !buffer->before && k < CANARY_ELEMS; k++) {
+            if (end[k] != canary)
+                return false;
+        }
+    }
+    return true;
+}
+
+void kernel_case_shift(struct kernel_case *c) {
+    size_t bytes = c->chunk.elems * sizeof(float);
+    size_t next = 1;
+
+    c->chunk.gradient = memmove(c->buffers[0].start - 1, c->buffers[0].start, bytes);
+    for (uint32_t lag = 0; lag < c->chunk.lags; lag++) {
+        if (!c->chunk.history[lag])
+            continue;
+        c->chunk.history[lag] = memmove(c->buffers[next].start - 1, c->buffers[next].start, bytes);
+        next++;
+    }
+}
+
+float cleaned(float x) {
+    return isfinite(x) ? x : 0.0f;
+}
+
+// ---- The mathematics, and the error of doing it in float -----------------------------------------------------------
+
+struct approx rounded(long double value, long double error) {
+    return (struct approx){value, error + U * (fabsl(value) + error) + 0x1p-150L};
+}
+
+static struct approx exact(long double value) {
+    return (struct approx){value, 0.0L};
+}
+
+static struct approx add(struct approx a, struct approx b) {
+    return rounded(a.value + b.value, a.error + b.error);
+}
+
+static struct approx subtract(struct approx a, struct approx b) {
+    return rounded(a.value - b.value, a.error + b.error);
+}
+
+static struct approx multiply(struct approx a, struct approx b) {
+    return rounded(a.value * b.value, fabsl(a.value) * b.error + fabsl(b.value) * a.error + a.error * b.error);
+}
+
+// |a/b - a'/b'| <= (|a - a'| + |a/b| |b - b'|) / |b'|
+static struct approx divide(struct approx a, struct approx b) {
+    long double quotient = a.value / b.value;
+
+    return rounded(quotient, (a.error + fabsl(quotient) * b.error) / (fabsl(b.value) - b.error));
+}
+
+// |sqrt(x) - sqrt(y)| <= |x - y| / sqrt(x)
+static struct approx root_of(struct approx x) {
+    return rounded(sqrtl(x.value), x.error / sqrtl(x.value));
+}
+
+static struct approx larger(struct approx a, struct approx b) {
+    return (struct approx){fmaxl(a.value, b.value), fmaxl(a.error, b.error)};
+}
+
+// Exact where the float computation cannot but overflow.
+static struct approx at_most_float_max(struct approx x) {
+    if (x.value - x.error > (long double)FLT_MAX)
+        return exact((long double)FLT_MAX);
+    return (struct approx){fminl(x.value, (long double)FLT_MAX), x.error};
+}
+
+static struct approx replace_value(struct approx computed, long double value) {
+    return (struct approx){value, computed.error};
+}
+
+static struct approx inside_root(struct approx w, long double inside) {
+    return inside > 0.0L ? root_of(add(multiply(w, w), exact(inside))) : w;
+}
+
+// The errors of the state after the step.
+static void follow_state(const struct gd_second_moment_step *step, float g, float r, const float *m,
+                         struct element_terms *terms) {
+    struct approx square = at_most_float_max(multiply(exact((long double)g), exact((long double)g)));
+    struct approx v = multiply(exact((long double)r), exact((long double)r));
+    struct approx kept = {(long double)step->keep * v.value, (long double)step->keep * v.error}; // keep is 0 or 1
+    // Without a subnormal to lose: v is 0 or at least about the floor.
+    if (r == 0.0f)
+        v = kept = exact(0.0L);
+    struct approx moved = add(v, multiply(exact((long double)step->gain), subtract(square, kept)));
+
+    terms->root_next = root_of(larger(moved, exact((long double)GD_SECOND_MOMENT_FLOOR)));
+    if (g == 0.0f && r == 0.0f)
+        terms->root_next = exact(0.0L);
+    if (m) {
+        struct approx scaled = multiply(terms->root_next, exact((long double)step->max_scale));
+        terms->maximum_next = larger(exact((long double)*m), terms->root_next.value > 0.0L ? scaled : exact(0.0L));
+    }
+}
+
+// The errors of the effective step and of what follows from it, of an active element.
+static void follow_terms(const struct gd_second_moment_step *step, float g, struct approx w_before, struct approx w,
+                         struct element_terms *terms) {
+    struct approx p = inside_root(w, (long double)step->inside);
+    struct approx p0 = inside_root(w_before, (long double)step->inside_before);
+    struct approx d = add(p, exact((long double)step->outside));
+    struct approx d0 = add(p0, exact((long double)step->outside_before));
+    struct approx q = divide(exact(1.0L), multiply(d, d0));
+    struct approx numerator = exact((long double)step->numerator);
+    struct approx fall = add(subtract(p0, p), exact((long double)step->outside_fall));
+    struct approx rise = multiply(exact((long double)step->numerator_rise), d);
+    struct approx change = multiply(q, add(multiply(numerator, fall), rise));
+    struct approx update;
+    struct approx square = at_most_float_max(multiply(exact((long double)g), exact((long double)g)));
+    struct approx vhat = add(multiply(w, w), exact((long double)step->accumulator));
+
+    terms->step_size = multiply(numerator, multiply(d0, q));
+    update = multiply(terms->step_size, exact((long double)g));
+    terms->squared_update = multiply(update, update);
+    terms->absolute_change = (struct approx){fabsl(change.value), change.error};
+    terms->squared_change = multiply(change, change);
+    terms->relative_square = divide(square, larger(vhat, exact((long double)step->relative_floor)));
+}
+
+// Replaces the values by what the optimiser's definition gives: e = a / (sqrt(vhat + eps_inside) + eps).
+static void use_textbook_values(const struct gd_second_moment_step *step, float gradient, float root,
+                                const float *maximum, struct element_terms *terms) {
+    long double g = (long double)gradient;
+    long double square = fminl(g * g, (long double)FLT_MAX);
+    long double v = (long double)root * (long double)root;
+    long double v_next =
+        v * (1.0L - (long double)step->gain * (long double)step->keep) + (long double)step->gain * square;
+    long double w = sqrtl(fmaxl(v_next, (long double)GD_SECOND_MOMENT_FLOOR));
+
+    if (!terms->active && root == 0.0f)
+        w = 0.0L;
+    terms->root_next = replace_value(terms->root_next, w);
+    if (maximum) {
+        w = fmaxl((long double)*maximum, w * (long double)step->max_scale);
+        terms->maximum_next = replace_value(terms->maximum_next, w);
+    }
+    if (!terms->active)
+        return;
+
+    long double w_before = root == 0.0f ? w : (long double)(maximum ? *maximum : root);
+    long double e =
+        (long double)step->numerator / (sqrtl(w * w + (long double)step->inside) + (long double)step->outside);
+    long double e_before =
+        ((long double)step->numerator - (long double)step->numerator_rise) /
+        (sqrtl(w_before * w_before + (long double)step->inside_before) + (long double)step->outside_before);
+    long double vhat = w * w + (long double)step->accumulator;
+
+    terms->step_size = replace_value(terms->step_size, e);
+    terms->squared_update = replace_value(terms->squared_update, e * g * e * g);
+    terms->absolute_change = replace_value(terms->absolute_change, fabsl(e - e_before));
+    terms->squared_change = replace_value(terms->squared_change, (e - e_before) * (e - e_before));
+    terms->relative_square =
+        replace_value(terms->relative_square, square / fmaxl(vhat, (long double)step->relative_floor));
+}
+
+struct element_terms element_terms(const struct gd_second_moment_step *step, float gradient, float root,
+                                   const float *maximum) {
+    float g = cleaned(gradient);
+    struct element_terms terms = {.active = g != 0.0f, .compared = g != 0.0f && root > 0.0f && step->has_before};
+
+    follow_state(step, g, root, maximum, &terms);
+    if (terms.active) {
+        struct approx w = maximum ? terms.maximum_next : terms.root_next;
+        struct approx w_before = root == 0.0f ? w : exact((long double)(maximum ? *maximum : root));
+        follow_terms(step, g, w_before, w, &terms);
+    }
+    use_textbook_values(step, g, root, maximum, &terms);
+    return terms;
+}

@@ -1,0 +1,91 @@
+// Random chunks for the kernels' tests, and what the mathematics says of one element's second moment.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+enum distribution {
+    GAUSSIAN,
+    SPARSE,     // nine in ten are zeros of either sign
+    LOGNORMAL,  // six orders of magnitude
+    NON_FINITE, // one in ten is NaN or an infinity
+    SUBNORMAL,  // squares and products underflow
+    HUGE_SIZED, // +-FLT_MAX among small values: squares overflow
+    DISTRIBUTIONS,
+};
+
+// A rule as a kernel sees it.
+struct rule_form {
+    const char *name;
+    bool state;                        // has a second moment
+    bool maximum;                      // and its running maximum
+    struct gd_second_moment_step step; // max_scale 0 where there is no maximum
+};
+
+extern const struct rule_form rule_forms[];
+extern const size_t n_rule_forms;
+
+// The form of that name, which must exist.
+const struct rule_form *rule_form_named(const char *name);
+
+// A chunk with buffers of its own, a function of the arguments alone: gradient and history on random alignments (one
+// lag in four is missing), a state of which one root in five was never counted.
+struct kernel_case {
+    uint64_t seed;
+    const struct rule_form *form;
+    enum distribution distribution;
+    struct gd_chunk chunk;
+    char text[160];
+    struct case_buffer *buffers;
+    size_t n_buffers;
+};
+
+struct kernel_case *kernel_case_new(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
+                                    enum distribution distribution);
+void kernel_case_free(struct kernel_case *c);
+
+// What to print where a case fails.
+const char *kernel_case_text(const struct kernel_case *c);
+
+// Whether everything a kernel may only read, and what lies right behind the buffers it writes, is as it was.
+bool kernel_case_is_intact(const struct kernel_case *c);
+
+// Moves gradient and history by one float, to another alignment.
+void kernel_case_shift(struct kernel_case *c);
+
+uint32_t random_below(uint64_t *state, uint32_t bound);
+
+// The float, or +0 where it is not finite.
+float cleaned(float x);
+
+#define U 0x1p-24L // one rounding to float, relative
+
+// An exact value and how far a float computation of it may be off.
+struct approx {
+    long double value;
+    long double error;
+};
+
+// `value` computed by one float operation on operands that leave it off by `error`: the rounding adds U relative, or
+// half the smallest subnormal.
+struct approx rounded(long double value, long double error);
+
+// One element's terms. The values come from the textbook formulas, the errors from following the contract's operations.
+struct element_terms {
+    bool active;
+    bool compared; // e_{t-1} exists
+    struct approx root_next;
+    struct approx maximum_next;
+    struct approx step_size;
+    struct approx squared_update;
+    struct approx absolute_change;
+    struct approx squared_change;
+    struct approx relative_square;
+};
+
+// `maximum` is NULL where the rule has none.
+struct element_terms element_terms(const struct gd_second_moment_step *step, float gradient, float root,
+                                   const float *maximum);

@@ -1,0 +1,246 @@
+// The kernels' promises beyond the mathematics: the bits, what they touch, and that equal chunks give equal bits.
+#include "kernels/kernels.h"
+
+#include <criterion/criterion.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel_cases.h"
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums) {
+    gd_kernels_scalar.analyse(chunk, ret_sums);
+}
+
+static bool same_bits(double a, double b) {
+    return memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+static bool same_sums(const struct gd_step_sums *a, const struct gd_step_sums *b) { // not memcmp: there is padding
+    return a->elements == b->elements && a->zeros == b->zeros && a->non_finite == b->non_finite &&
+           a->max_abs == b->max_abs && same_bits(a->squared_norm, b->squared_norm) &&
+           memcmp(a->dot, b->dot, sizeof(a->dot)) == 0 && a->active == b->active && same_bits(a->A, b->A) &&
+           same_bits(a->B, b->B) && same_bits(a->C, b->C) && same_bits(a->D, b->D) &&
+           same_bits(a->relative_square, b->relative_square) && a->step_size_min == b->step_size_min &&
+           a->first_non_finite_group == b->first_non_finite_group;
+}
+
+// ---- The lane contract, bit by bit ----------------------------------------------------------------------------------
+
+// One sum as the contract words it: lane i mod 16, a flush after each GD_FLUSH_ELEMS and at the end, the tree.
+static double contract_sum(const float *addends, size_t n) {
+    float lane[GD_LANES] = {0};
+    double total[GD_LANES] = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        lane[i % 16] += addends[i];
+        if ((i + 1) % 1024 == 0 || i + 1 == n) {
+            for (int k = 0; k < 16; k++) {
+                total[k] += (double)lane[k];
+                lane[k] = 0.0f;
+            }
+        }
+    }
+    for (int w = 8; w >= 1; w /= 2) {
+        for (int i = 0; i < w; i++)
+            total[i] += total[i + w];
+    }
+    return total[0];
+}
+
+Test(kernels_contract, products_are_summed_in_the_contracts_lanes) {
+    const size_t lengths[] = {1, 15, 16, 17, 1023, 1024, 1025, 2047, 2048, 5000};
+    static float squares[5000];
+    static float products[5000];
+
+    for (size_t l = 0; l < ARRAY_SIZE(lengths); l++) {
+        struct kernel_case *c = kernel_case_new(l, lengths[l], 0, &rule_forms[0], GAUSSIAN);
+        struct kernel_case *past = kernel_case_new(l + 100, lengths[l], 0, &rule_forms[0], LOGNORMAL);
+        struct gd_step_sums sums;
+
+        c->chunk.lags = 3;
+        c->chunk.history[2] = past->chunk.gradient;
+        for (size_t i = 0; i < lengths[l]; i++) {
+            squares[i] = c->chunk.gradient[i] * c->chunk.gradient[i];
+            products[i] = c->chunk.gradient[i] * past->chunk.gradient[i];
+        }
+        analyse(&c->chunk, &sums);
+        cr_expect(same_bits(sums.squared_norm, contract_sum(squares, lengths[l])), "%s", kernel_case_text(c));
+        cr_expect(same_bits(sums.dot[2], contract_sum(products, lengths[l])), "%s", kernel_case_text(c));
+        kernel_case_free(past);
+        kernel_case_free(c);
+    }
+}
+
+// Adam terms of one element, in the contract's words; what is left out is +0, which changes no bit of a sum.
+struct contract_element {
+    float root_next, maximum_next, A, B, C, D, relative_square;
+};
+
+static struct contract_element contract_element(const struct gd_second_moment_step *s, float g, float r, float m) {
+    struct contract_element out = {0};
+    float square = fminf(g * g, FLT_MAX);
+    float v = r * r;
+    float v_next = v + s->gain * (square - s->keep * v);
+    bool active = g != 0.0f;
+
+    if (r > 0.0f || active)
+        out.root_next = sqrtf(fmaxf(v_next, 1.21e-38f));
+    out.maximum_next = fmaxf(m, out.root_next * s->max_scale);
+    if (!active)
+        return out;
+
+    float w_next = s->max_scale > 0.0f ? out.maximum_next : out.root_next;
+    float w = r == 0.0f ? w_next : s->max_scale > 0.0f ? m : r;
+    float p = s->inside > 0.0f ? sqrtf(w_next * w_next + s->inside) : w_next;
+    float p0 = s->inside_before > 0.0f ? sqrtf(w * w + s->inside_before) : w;
+    float d = p + s->outside;
+    float d0 = p0 + s->outside_before;
+    float q = 1.0f / (d * d0);
+    float e = s->numerator * (d0 * q);
+    float change = q * (s->numerator * ((p0 - p) + s->outside_fall) + s->numerator_rise * d);
+
+    out.A = e;
+    out.B = (e * g) * (e * g);
+    out.relative_square = square / fmaxf(w_next * w_next + s->accumulator, s->relative_floor);
+    if (s->has_before && r > 0.0f) {
+        out.C = fabsf(change);
+        out.D = change * change;
+    }
+    return out;
+}
+
+static void check_bits(const struct rule_form *form, uint64_t seed) {
+    enum { ELEMS = 3000 };
+    static float A[ELEMS], B[ELEMS], C[ELEMS], D[ELEMS], relative_square[ELEMS];
+    struct kernel_case *c = kernel_case_new(seed, ELEMS, 0, form, seed % 2 ? GAUSSIAN : SPARSE);
+    struct gd_step_sums sums;
+
+    analyse(&c->chunk, &sums);
+    for (size_t i = 0; i < ELEMS; i++) {
+        struct contract_element e = contract_element(&form->step, c->chunk.gradient[i], c->chunk.root[i],
+                                                     form->maximum ? c->chunk.maximum[i] : 0.0f);
+        A[i] = e.A, B[i] = e.B, C[i] = e.C, D[i] = e.D, relative_square[i] = e.relative_square;
+        cr_assert(memcmp(&e.root_next, &c->chunk.root_next[i], sizeof(float)) == 0, "%s: root[%zu]",
+                  kernel_case_text(c), i);
+        cr_assert(!form->maximum || memcmp(&e.maximum_next, &c->chunk.maximum_next[i], sizeof(float)) == 0,
+                  "%s: maximum[%zu]", kernel_case_text(c), i);
+    }
+    if (form->step.measured) {
+        cr_assert(same_bits(sums.A, contract_sum(A, ELEMS)), "%s", kernel_case_text(c));
+        cr_assert(same_bits(sums.B, contract_sum(B, ELEMS)), "%s", kernel_case_text(c));
+        cr_assert(same_bits(sums.C, contract_sum(C, ELEMS)), "%s", kernel_case_text(c));
+        cr_assert(same_bits(sums.D, contract_sum(D, ELEMS)), "%s", kernel_case_text(c));
+        cr_assert(same_bits(sums.relative_square, contract_sum(relative_square, ELEMS)), "%s", kernel_case_text(c));
+    }
+    kernel_case_free(c);
+}
+
+Test(kernels_contract, adam_terms_are_computed_in_the_contracts_order) {
+    for (size_t form = 0; form < n_rule_forms; form++) {
+        for (uint64_t seed = 0; rule_forms[form].state && seed < 10; seed++)
+            check_bits(&rule_forms[form], seed);
+    }
+}
+
+// ---- Identities and side effects ------------------------------------------------------------------------------------
+
+Test(kernels_contract, a_snapshot_times_itself_is_its_squared_norm) {
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct kernel_case *c =
+            kernel_case_new(seed, 31 * seed, 0, &rule_forms[0], (enum distribution)(seed % DISTRIBUTIONS));
+        struct gd_step_sums sums;
+
+        c->chunk.lags = 1;
+        c->chunk.history[0] = c->chunk.gradient;
+        analyse(&c->chunk, &sums);
+        cr_expect(same_bits(sums.dot[0], sums.squared_norm), "%s", kernel_case_text(c));
+        kernel_case_free(c);
+    }
+}
+
+Test(kernels_contract, the_same_chunk_gives_the_same_bits) {
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        // Two equal cases, whose buffers lie elsewhere in memory and hence are aligned otherwise.
+        struct kernel_case *a = kernel_case_new(seed, 77 * seed, 3, &rule_forms[seed % n_rule_forms], GAUSSIAN);
+        struct kernel_case *b = kernel_case_new(seed, 77 * seed, 3, &rule_forms[seed % n_rule_forms], GAUSSIAN);
+        struct gd_step_sums sums, again, elsewhere;
+
+        analyse(&a->chunk, &sums);
+        analyse(&a->chunk, &again);
+        kernel_case_shift(b);
+        analyse(&b->chunk, &elsewhere);
+        cr_expect(same_sums(&sums, &again), "%s: run twice", kernel_case_text(a));
+        cr_expect(same_sums(&sums, &elsewhere), "%s: other alignment", kernel_case_text(a));
+        kernel_case_free(a);
+        kernel_case_free(b);
+    }
+}
+
+// ---- Guard pages ----------------------------------------------------------------------------------------------------
+
+enum { GUARDED_BUFFERS = 7, GUARDED_ELEMS_MAX = 70 };
+
+// One writable page between two that fault. Returns the first byte of the middle one.
+static char *guarded_page(size_t page_bytes) {
+    char *pages = mmap(NULL, 3 * page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    cr_assert(pages != MAP_FAILED && mprotect(pages + page_bytes, page_bytes, PROT_READ | PROT_WRITE) == 0);
+    return pages + page_bytes;
+}
+
+// Where `elems` floats go: from the page's first byte on, or up to its last (the state: as far as its alignment lets
+// it).
+static float *place(char *page, size_t page_bytes, size_t elems, size_t alignment, bool at_end) {
+    size_t bytes = (elems * sizeof(float) + alignment - 1) / alignment * alignment;
+
+    return (float *)(void *)(at_end ? page + page_bytes - bytes : page);
+}
+
+static bool survives(const struct gd_chunk *chunk) {
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        struct gd_step_sums sums;
+        analyse(chunk, &sums);
+        _exit(0);
+    }
+    cr_assert(child > 0 && waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+Test(kernels_contract, nothing_outside_the_buffers_is_touched) {
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages[GUARDED_BUFFERS];
+
+    for (size_t i = 0; i < GUARDED_BUFFERS; i++)
+        pages[i] = guarded_page(page_bytes);
+    for (size_t elems = 0; elems <= GUARDED_ELEMS_MAX; elems++) {
+        for (int at_end = 0; at_end <= 1; at_end++) {
+            float *buffer[GUARDED_BUFFERS];
+            for (size_t i = 0; i < GUARDED_BUFFERS; i++) {
+                buffer[i] = place(pages[i], page_bytes, elems, i < 3 ? sizeof(float) : 64, at_end);
+                for (size_t k = 0; k < elems; k++)
+                    buffer[i][k] = 1.0f;
+            }
+            struct gd_chunk chunk = {
+                .elems = elems,
+                .gradient = buffer[0],
+                .lags = 2,
+                .history = {buffer[1], buffer[2]},
+                .step = &rule_form_named("amsgrad, corrected maximum, eps inside")->step,
+                .root = buffer[3],
+                .root_next = buffer[4],
+                .maximum = buffer[5],
+                .maximum_next = buffer[6],
+            };
+            cr_expect(survives(&chunk), "%zu elements %s a page", elems, at_end ? "ending at the end of" : "starting");
+        }
+    }
+}
