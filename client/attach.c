@@ -12,7 +12,7 @@
 #include "frame.h"
 #include "internal.h"
 
-// Waits for the daemon's next message, which must be of one kind. The caller frees *ret_message.
+// Waits for the daemon's next message, which must be of one kind. The caller frees *ret_message, untouched on failure.
 static int expect(struct gradientd_run *run, Gradientd__DaemonMessage__MessageCase kind, const char *name,
                   double deadline, Gradientd__DaemonMessage **ret_message, struct gradientd_error *ret_error) {
     Gradientd__DaemonMessage *message;
@@ -43,9 +43,9 @@ static int say_hello(struct gradientd_run *run, double deadline, struct gradient
     message.hello = &hello;
     client_send(run, &message); // a daemon that is gone shows when its answer is read
 
-    Gradientd__DaemonMessage *reply;
+    Gradientd__DaemonMessage *reply = NULL;
     int result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME, "Welcome", deadline, &reply, ret_error);
-    if (result < 0)
+    if (!reply)
         return result;
     if (reply->welcome->protocol_version != GRADIENTD_PROTOCOL_VERSION)
         result = client_fail(ret_error, EPROTO, "the daemon speaks protocol %u, this client %d",
@@ -150,9 +150,11 @@ static int open_run(struct gradientd_run *run, const struct gradientd_options *o
     Gradientd__ParameterGroup *groups = calloc(options->n_parameter_groups, sizeof(*groups));
     Gradientd__ParameterGroup **pointers = calloc(options->n_parameter_groups, sizeof(*pointers));
     char *name = strdup(options->run ? options->run : "");
-    int result = client_fail(ret_error, ENOMEM, "out of memory");
-    if (!groups || !pointers || !name)
+    int result;
+    if (!groups || !pointers || !name) {
+        result = client_fail(ret_error, ENOMEM, "out of memory");
         goto out;
+    }
 
     for (size_t i = 0; i < options->n_parameter_groups; i++) {
         gradientd__parameter_group__init(&groups[i]);
@@ -307,10 +309,10 @@ static int hand_over(struct gradientd_run *run, const struct gradientd_options *
         pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0); // without it the socket's end tells
         result = send_attach(run, memory, event_file, pidfd, ret_error);
     }
-    Gradientd__DaemonMessage *reply;
+    Gradientd__DaemonMessage *reply = NULL;
     if (result == 0)
         result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED, "Attached", deadline, &reply, ret_error);
-    if (result == 0)
+    if (reply)
         gradientd__daemon_message__free_unpacked(reply, NULL);
 
     close(memory);
@@ -327,9 +329,9 @@ int client_attach(struct gradientd_run *run, const struct gradientd_options *opt
     int result = say_hello(run, deadline, ret_error);
     if (result < 0)
         return result;
-    Gradientd__DaemonMessage *layout;
+    Gradientd__DaemonMessage *layout = NULL;
     result = open_run(run, options, deadline, &layout, ret_error);
-    if (result < 0)
+    if (!layout)
         return result;
     if (layout_fits(run, layout->layout))
         result = hand_over(run, options, layout->layout, client_now_monotonic() + options->connect_timeout, ret_error);

@@ -12,8 +12,6 @@
 
 #include "internal.h"
 
-extern char **environ;
-
 enum { PRIVATE_DAEMON_FD = 3 };
 
 // A connected descriptor or a negative errno.

@@ -1,5 +1,6 @@
 #include "analysis.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static void place_chunks(struct gd_analysis *analysis) {
 
 int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *memory,
                     const struct gd_kernels *kernels, struct gd_analysis **ret_analysis) {
+    assert(open_run->n_groups > 0);
     struct gd_analysis *analysis = calloc(1, sizeof(*analysis));
     if (!analysis)
         return -ENOMEM;

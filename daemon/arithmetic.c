@@ -10,10 +10,14 @@ _Static_assert(sizeof(double) == sizeof(uint64_t) && DBL_MANT_DIG == 53, "IEEE 7
 // A squaring doubles the relative error it is given and adds a rounding: 2^k steps end at 2^k roundings.
 double gd_power(double base, uint64_t exponent) {
     double result = 1.0;
+    double square = base;
 
-    for (double square = base; exponent > 0; exponent >>= 1, square *= square)
+    while (exponent > 0) {
         if (exponent & 1)
             result *= square;
+        square *= square;
+        exponent >>= 1;
+    }
     return result;
 }
 

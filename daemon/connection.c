@@ -163,8 +163,11 @@ static void flush(struct gd_connection *connection) {
         ssize_t sent = send(connection->fd, connection->output, connection->output_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR)
             continue;
-        if (sent < 0)
-            return; // full: the poll tells when to go on; broken: so does reading
+        if (sent < 0) {
+            if (errno != EAGAIN)
+                connection->output_bytes = 0; // nobody will read it; reading tells that the peer is gone
+            return;
+        }
         connection->output_bytes -= (size_t)sent;
         memmove(connection->output, connection->output + sent, connection->output_bytes);
     }

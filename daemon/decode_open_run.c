@@ -83,14 +83,33 @@ static int read_streams(const Gradientd__OpenRun *message, struct gd_open_run *o
     if (stream->element_type != GRADIENTD__ELEMENT_TYPE__F32)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "element_type", "element_type is %d; F32 (1) is supported",
                             (int)stream->element_type);
-    if (message->n_start_streams > 0)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "start_streams",
-                            "start_streams has %zu entries; start vectors are not supported", message->n_start_streams);
-    if (message->n_shadow_rules > 0)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "shadow_rules",
-                            "shadow_rules has %zu entries; shadow rules are not supported", message->n_shadow_rules);
     open_run->stride = stream->has_stride ? stream->stride : 1;
     return check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);
+}
+
+// What the wire can ask for and this daemon does not do: refused, so that nobody waits for charts that never come.
+static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error *ret_error) {
+    const struct {
+        const char *field;
+        size_t entries;
+    } unsupported[] = {
+        {"start_streams", message->n_start_streams},
+        {"families", message->n_families},
+        {"shadow_rules", message->n_shadow_rules},
+        {"per_group", message->per_group},
+        {"include", message->n_include},
+        {"exclude", message->n_exclude},
+        {"fold_depth", message->has_fold_depth},
+        {"thresholds", message->thresholds != NULL},
+        {"hparams", message->n_hparams},
+        {"hparams_group", message->hparams_group != NULL},
+    };
+    for (size_t i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++)
+        if (unsupported[i].entries > 0)
+            return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, unsupported[i].field,
+                                "%s has %zu entries; it is not supported", unsupported[i].field,
+                                unsupported[i].entries);
+    return 0;
 }
 
 // What a rule says when the message leaves it open.
@@ -250,6 +269,8 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
     int result = read_run(message, open_run, ret_error);
     if (result == 0)
         result = read_streams(message, open_run, ret_error);
+    if (result == 0)
+        result = check_unsupported(message, ret_error);
     if (result == 0)
         result = read_optimizer(message, open_run, ret_error);
     if (result == 0)

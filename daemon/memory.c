@@ -94,9 +94,9 @@ fail:
 void gd_memory_deinit(struct gd_memory *memory) {
     if (memory->base)
         munmap(memory->base, memory->layout.total_bytes);
-    if (memory->fd > 0)
+    if (memory->fd >= 0)
         close(memory->fd);
-    *memory = (struct gd_memory){0};
+    *memory = (struct gd_memory){.fd = -1};
 }
 
 static void append_records(struct gd_memory *memory, const struct gd_memory_commit *commit) {

@@ -40,7 +40,7 @@ __attribute__((warn_unused_result)) int gd_memory_attach_consume(struct gd_memor
                                                                  const struct gd_layout *layout,
                                                                  struct gd_error *ret_error);
 
-// Unmaps, unlocks and closes. Takes a zeroed struct too.
+// Unmaps, unlocks and closes. Takes {.fd = -1} too, and leaves it behind.
 void gd_memory_deinit(struct gd_memory *memory);
 
 // What one commit stores.

@@ -28,6 +28,7 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
     gd_layout_init(&run->layout, open_run);
     run->phase = GD_RUN_LAID_OUT;
     run->received_step = -1;
+    run->memory.fd = -1;
     run->queue_tail = &run->queue_head;
 
     run->state = calloc(1, run->layout.state_bytes);

@@ -18,6 +18,7 @@
 enum {
     LISTEN_BACKLOG = 128,
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
+    ABANDON_TIMEOUT_MS = 1000,
     SESSIONS_INITIAL = 16,
 };
 
@@ -34,6 +35,7 @@ struct server {
     struct gd_session **sessions;
     uint32_t n_sessions, sessions_capacity;
     bool stopping;
+    bool gave_up; // on writing what was submitted
 };
 
 static void close_handles(struct server *server) {
@@ -51,7 +53,7 @@ static void for_each_session(struct server *server, void (*visit)(struct gd_sess
 }
 
 static void stop_listening(struct server *server) {
-    if (server->listen_fd < 0)
+    if (!server->options->socket_path || server->listen_fd < 0)
         return;
     unlink(server->options->socket_path);
     uv_close((uv_handle_t *)&server->listener, NULL);
@@ -59,10 +61,17 @@ static void stop_listening(struct server *server) {
     server->listen_fd = -1;
 }
 
+// The first time: gives up what cannot be written now. The second: a writer hangs inside the kernel, go without it.
 static void on_stop_timeout(uv_timer_t *timer) {
     struct server *server = timer->data;
-    gd_log(GD_LOG_WARNING, "%u runs could not be written within %d s", server->n_sessions, STOP_TIMEOUT_MS / 1000);
+    if (server->gave_up) {
+        uv_stop(&server->loop);
+        return;
+    }
+    server->gave_up = true;
+    gd_log(GD_LOG_ERROR, "%u runs could not be written within %d s", server->n_sessions, STOP_TIMEOUT_MS / 1000);
     for_each_session(server, gd_session_abandon);
+    uv_timer_start(timer, on_stop_timeout, ABANDON_TIMEOUT_MS, 0);
 }
 
 static void end_if_empty(struct server *server) {
@@ -219,6 +228,8 @@ int gd_server_run(const struct gd_server_options *options) {
         return EXIT_FAILURE;
     }
     uv_run(&server.loop, UV_RUN_DEFAULT);
+    if (server.gave_up)
+        return EXIT_FAILURE;
 
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);

@@ -356,7 +356,7 @@ static void reap(struct gd_session *session) {
     bool run_done =
         !run || run->phase == GD_RUN_LAID_OUT || (run->phase == GD_RUN_ENDED && gd_event_file_is_done(run->file));
 
-    if (session->phase == SESSION_RUNNING && run_done) {
+    if (session->phase == SESSION_RUNNING && run && run_done) {
         send_released(session); // for the client that waits until its file is whole
         leave(session);
     }
@@ -371,8 +371,8 @@ static void reap(struct gd_session *session) {
         gd_log(GD_LOG_INFO, "run %s: ended after %llu snapshots, %llu skipped, %llu bytes written", run_name(session),
                (unsigned long long)run->state->snapshots, (unsigned long long)run->state->skipped,
                (unsigned long long)gd_event_file_written(run->file));
+    gd_run_free(run); // joins the writer thread, which may be notifying the host still
     session->host->gone(session->host->context, session);
-    gd_run_free(run);
     free(session);
 }
 

@@ -190,8 +190,8 @@ GRADIENTD_API int gradientd_submit(struct gradientd_run *run, const struct gradi
 
 // The same without the copy: gradientd_acquire() gives the floats of a free slot, all groups one after the other
 // (group i starts at the sum of the numel before it), valid and writable until gradientd_commit() hands them over.
-// NULL: no slot is free within max_stall; the step is skipped and counted. After a commit the floats are read-only
-// for the trainer until the slot comes back. `present`, where not NULL, has one flag per group.
+// NULL: no slot is free within max_stall; compute into a buffer of your own and still call gradientd_commit(), which
+// then counts the step as skipped. After a commit the floats are read-only for the trainer until the slot comes back. `present`, where not NULL, has one flag per group.
 GRADIENTD_API float *gradientd_acquire(struct gradientd_run *run);
 GRADIENTD_API int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *step, const bool *present);
 
