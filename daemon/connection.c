@@ -201,7 +201,8 @@ void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct gd_connection *connection = (struct gd_connection *)poll;
-    if (status < 0) {
+    if (status < 0) { // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
+        gd_connection_drain(connection);
         gd_connection_close(connection);
         return;
     }

@@ -56,6 +56,12 @@ static double bias_correction(const struct gd_adam_config *config, double beta2,
     return corrected ? 1.0 - gd_power(beta2, t) : 1.0;
 }
 
+// v <- retained v + (1 - retained) g^2, in the form that does not cancel.
+static void set_average(struct gd_second_moment_step *step, double retained) {
+    step->from_square = retained < 0.5;
+    step->gain = (float)(step->from_square ? retained : 1.0 - retained);
+}
+
 static void set_second_moment_step(const struct gd_adam_config *config, const struct gd_adam_step *step, uint64_t t,
                                    double beta2, struct gd_second_moment_step *ret_step) {
     ret_step->keep = 1.0f;
@@ -66,10 +72,10 @@ static void set_second_moment_step(const struct gd_adam_config *config, const st
         ret_step->keep = 0.0f;
         break;
     case GD_RULE_ADAFOM:
-        ret_step->gain = (float)((double)(step->missing + 1) / (double)t);
+        set_average(ret_step, (double)(t - step->missing - 1) / (double)t);
         break;
     default:
-        ret_step->gain = (float)(1.0 - gd_power(beta2, step->missing + 1));
+        set_average(ret_step, gd_power(beta2, step->missing + 1));
     }
 }
 

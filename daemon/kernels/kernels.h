@@ -9,7 +9,7 @@
 //  - Second moment, in float, in this order:
 //        square = min(g g, FLT_MAX)
 //        v      = r r                                  (r: the old root)
-//        v'     = v + gain (square - keep v)
+//        v'     = v + gain (square - keep v)           or, with `from_square`,  v' = square + gain (v - square)
 //        r'     = sqrt(min(max(v', GD_SECOND_MOMENT_FLOOR), FLT_MAX)) if r > 0 or g is active, else 0
 //        m'     = max(m, r' max_scale)                 (amsgrad only; m: the old maximum's root)
 //    so a root of 0 means "never counted". Coordinates that are not active keep decaying.
@@ -42,8 +42,10 @@ enum {
 // How the optimiser's state moves in this step and how large its effective step is; the same for a whole group.
 // Derived from the rule by diagnostics/adam.h.
 struct gd_second_moment_step {
-    float gain;      // EMA: 1 - b2^(k+1); adagrad: k + 1; adafom: (k + 1) / t
-    float keep;      // 1; adagrad: 0
+    float gain;       // weight of the new square: EMA: 1 - b2^(k+1); adagrad: k + 1; adafom: (k + 1) / t
+    float keep;       // 1; adagrad: 0
+    bool from_square; // `gain` is the old moment's weight instead: chosen where the square has more than half of it, so
+                      // that what is small is added to what is large and nothing cancels
     float max_scale; // amsgrad: 1, or 1 / sqrt(1 - b2^t) where the maximum is of corrected moments
 
     bool measured;   // false: the state moves, no Adam term is summed

@@ -146,7 +146,9 @@ static void move_roots(const struct gd_second_moment_step *step, const float *re
         float g = gradient[lane];
         float r = root[lane];
         float v = r * r;
-        float moved = v + step->gain * (clamped_square(g) - step->keep * v);
+        float square = clamped_square(g);
+        float moved = step->from_square ? square + step->gain * (v - square)
+                                        : v + step->gain * (square - step->keep * v);
         float next = sqrtf(lesser(greater(moved, GD_SECOND_MOMENT_FLOOR), FLT_MAX));
         ret_next[lane] = r > 0.0f || g != 0.0f ? next : 0.0f;
     }

@@ -116,8 +116,7 @@ static void feed_parse_rule(struct feed *feed, const char *value) {
 
 static void feed_parse_maximum_of(struct feed *feed, const char *value) {
     static const char *const maxima[] = {"default", "raw_then_corrected", "corrected", "uncorrected"};
-    feed->options.optimizer.maximum_of =
-        (enum gradientd_maximum_of)feed_name_index("maximum_of", value, maxima, 4);
+    feed->options.optimizer.maximum_of = (enum gradientd_maximum_of)feed_name_index("maximum_of", value, maxima, 4);
 }
 
 static void feed_parse_bias_correction(struct feed *feed, const char *value) {

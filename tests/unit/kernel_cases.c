@@ -39,6 +39,12 @@ const struct rule_form rule_forms[] = {
     {"adafom", true, false,
      {.gain = 0.02f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f, .outside = 1e-8f,
       .outside_before = 1e-8f, .relative_floor = 1e-16f}},
+    {"adam after a long gap", true, false,
+     {.gain = 1e-6f, .keep = 1.0f, .from_square = true, .measured = true, .numerator = 0.001f, .outside = 1e-8f,
+      .outside_before = 1e-8f, .relative_floor = 1e-16f}},
+    {"adam, decay 0", true, false,
+     {.gain = 0.0f, .keep = 1.0f, .from_square = true, .measured = true, .has_before = true, .numerator = 0.001f,
+      .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"adam, not measured", true, false,
      {.gain = 0.001f, .keep = 1.0f, .has_before = true, .numerator = 0.001f, .outside = 1e-8f, .outside_before = 1e-8f,
       .relative_floor = 1e-16f}},
@@ -316,7 +322,9 @@ static void follow_state(const struct gd_second_moment_step *step, float g, floa
     // Without a subnormal to lose: v is 0 or at least about the floor.
     if (r == 0.0f)
         v = kept = exact(0.0L);
-    struct approx moved = add(v, multiply(exact((long double)step->gain), subtract(square, kept)));
+    struct approx gain = exact((long double)step->gain);
+    struct approx moved = step->from_square ? add(square, multiply(gain, subtract(v, square)))
+                                            : add(v, multiply(gain, subtract(square, kept)));
 
     terms->root_next = root_of(larger(moved, exact((long double)GD_SECOND_MOMENT_FLOOR)));
     if (g == 0.0f && r == 0.0f)
@@ -357,8 +365,9 @@ static void use_textbook_values(const struct gd_second_moment_step *step, float 
     long double g = (long double)gradient;
     long double square = fminl(g * g, (long double)FLT_MAX);
     long double v = (long double)root * (long double)root;
-    long double v_next =
-        v * (1.0L - (long double)step->gain * (long double)step->keep) + (long double)step->gain * square;
+    long double gain = (long double)step->gain;
+    long double v_next = step->from_square ? gain * v + (1.0L - gain) * square
+                                           : v * (1.0L - gain * (long double)step->keep) + gain * square;
     long double w = sqrtl(fmaxl(v_next, (long double)GD_SECOND_MOMENT_FLOOR));
 
     if (!terms->active && root == 0.0f)

@@ -86,11 +86,11 @@ static struct contract_element contract_element(const struct gd_second_moment_st
     struct contract_element out = {0};
     float square = fminf(g * g, FLT_MAX);
     float v = r * r;
-    float v_next = v + s->gain * (square - s->keep * v);
+    float v_next = s->from_square ? square + s->gain * (v - square) : v + s->gain * (square - s->keep * v);
     bool active = g != 0.0f;
 
     if (r > 0.0f || active)
-        out.root_next = sqrtf(fmaxf(v_next, 1.21e-38f));
+        out.root_next = sqrtf(fminf(fmaxf(v_next, 1.21e-38f), FLT_MAX));
     out.maximum_next = fmaxf(m, out.root_next * s->max_scale);
     if (!active)
         return out;

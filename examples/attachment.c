@@ -1,0 +1,55 @@
+#include "attachment.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct gradientd_run *attachment_open(const struct arguments *arguments, const struct gradientd_group *groups,
+                                      size_t n_groups) {
+    if (arguments->no_gradientd)
+        return NULL;
+
+    const struct optimizer_settings *settings = optimizer_settings_of(arguments->optimizer);
+    struct gradientd_parameter_group parameter_group = {.beta2 = settings->beta2, .eps = settings->eps};
+    struct gradientd_options options = gradientd_options_default();
+    options.logdir = arguments->logdir;
+    options.run = arguments->run;
+    options.groups = groups;
+    options.n_groups = n_groups;
+    options.parameter_groups = &parameter_group;
+    options.n_parameter_groups = 1;
+    options.optimizer.rule = settings->rule;
+    options.no_thinning = arguments->no_thinning;
+    options.max_stall = arguments->max_stall_seconds;
+    options.socket = arguments->socket;
+    if (!arguments->socket) {
+        options.private_daemon = true;
+        // The daemon built beside the example, unless it has been moved.
+        options.daemon_path = access(BUILD_DAEMON, X_OK) == 0 ? BUILD_DAEMON : NULL;
+    }
+
+    struct gradientd_run *run = NULL;
+    struct gradientd_error error = {0};
+    if (gradientd_open(&options, &run, &error) < 0) {
+        fprintf(stderr, "warning: training goes on without gradientd: %s\n", error.text);
+        return NULL;
+    }
+    return run;
+}
+
+void attachment_close(struct gradientd_run *run) {
+    if (!run)
+        return;
+
+    uint64_t skipped = gradientd_skipped(run);
+    const char *path_of_run = gradientd_event_path(run);
+    char *path = path_of_run ? strdup(path_of_run) : NULL; // the run's own goes with it
+    int result = gradientd_close(run, GRADIENTD_SUCCESS);
+
+    if (path)
+        printf("event file %s%s\n", path, result == GRADIENTD_OK ? "" : " (incomplete)");
+    printf("skipped steps %" PRIu64 "\n", skipped);
+    free(path);
+}

@@ -1,0 +1,102 @@
+// Stochastic gradient descent on a quadratic in two dimensions, from far away: the gradients agree at first (cosine
+// near 1) and only noise is left at the minimum, where the cosine is slightly negative. So gradient coherence tells how
+// far the training still is from a minimum (arXiv 1810.03264).
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <gradientd/client.h>
+
+#include "arguments.h"
+#include "attachment.h"
+#include "optimizer.h"
+#include "progress.h"
+#include "random.h"
+
+enum { DIMENSIONS = 2 };
+
+static const double curvature[DIMENSIONS] = {1.0, 0.1}; // the diagonal of the Hessian
+static const double start[DIMENSIONS] = {100.0, 100.0};
+
+static const struct example example = {
+    .name = "quadratic",
+    .summary = "Minimises x1^2 / 2 + x2^2 / 20 from (100, 100), with normal noise of variance 1 in each gradient.",
+    .steps = 2000,
+    .optimizer = OPTIMIZER_SGD,
+    .learning_rates = {[OPTIMIZER_SGD] = 0.1,
+                       [OPTIMIZER_ADAM] = 0.3,
+                       [OPTIMIZER_ADAMW] = 0.3,
+                       [OPTIMIZER_RMSPROP] = 0.3,
+                       [OPTIMIZER_AMSGRAD] = 1.0,
+                       [OPTIMIZER_ADAGRAD] = 10.0,
+                       [OPTIMIZER_ADAFOM] = 1.0},
+};
+
+struct descent {
+    double x[DIMENSIONS];
+    float gradient[DIMENSIONS]; // of the last step, as gradientd takes it
+    struct random_source source;
+    struct optimizer optimizer;
+};
+
+static double descent_loss(const struct descent *descent) {
+    double loss = 0.0;
+    for (size_t i = 0; i < DIMENSIONS; i++)
+        loss += 0.5 * curvature[i] * descent->x[i] * descent->x[i];
+    return loss;
+}
+
+// Moves x by one step; returns the loss before it.
+static double descent_step(struct descent *descent) {
+    double loss = descent_loss(descent);
+
+    optimizer_begin_step(&descent->optimizer);
+    for (size_t i = 0; i < DIMENSIONS; i++) {
+        double gradient = curvature[i] * descent->x[i] + random_normal(&descent->source);
+        descent->gradient[i] = (float)gradient;
+        descent->x[i] = optimizer_update(&descent->optimizer, i, descent->x[i], gradient);
+    }
+    return loss;
+}
+
+static void descent_run(struct descent *descent, int64_t steps, struct gradientd_run *run) {
+    const float *gradients[] = {descent->gradient};
+    struct progress progress;
+
+    progress_init(&progress, steps);
+    for (int64_t step = 1; step <= steps; step++) {
+        double loss = descent_step(descent);
+
+        struct gradientd_scalar scalars[] = {{"loss", (float)loss}};
+        gradientd_submit(run,
+                         &(struct gradientd_step){.step = step,
+                                                  .learning_rates = &descent->optimizer.learning_rate,
+                                                  .scalars = scalars,
+                                                  .n_scalars = 1},
+                         gradients);
+        if (progress_due(&progress, step))
+            progress_show(&progress, step, "loss %.4g", loss);
+    }
+}
+
+int main(int argc, char **argv) {
+    struct arguments arguments;
+    enum arguments_outcome outcome = arguments_parse(&arguments, &example, argc, argv);
+    if (outcome != ARGUMENTS_TRAIN)
+        return outcome == ARGUMENTS_HELP ? EXIT_SUCCESS : 2;
+
+    struct descent descent = {.x = {start[0], start[1]}};
+    random_init(&descent.source, arguments.seed);
+    if (optimizer_init(&descent.optimizer, arguments.optimizer, arguments.learning_rate, DIMENSIONS) < 0) {
+        fprintf(stderr, "quadratic: out of memory\n");
+        return EXIT_FAILURE;
+    }
+
+    struct gradientd_group groups[] = {{.name = "x", .numel = DIMENSIONS}};
+    struct gradientd_run *run = attachment_open(&arguments, groups, 1);
+    descent_run(&descent, arguments.steps, run);
+
+    printf("loss %.4g at x = (%.17g, %.17g)\n", descent_loss(&descent), descent.x[0], descent.x[1]);
+    attachment_close(run);
+    optimizer_deinit(&descent.optimizer);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,258 @@
+"""What the daemon must write, computed again: docs/diagnostics.md in textbook form, in double precision.
+
+Nothing here is taken from the kernels: second moments are v = b2 v + (1 - b2) g^2 and kept as such, every sum is
+numpy's over float64 arrays.
+"""
+
+import math
+
+import numpy as np
+
+EMA_RULES = ("adam", "adamw", "rmsprop", "amsgrad")
+WHOLE_HISTORY_RULES = ("amsgrad", "adagrad", "adafom")
+CORRECTED_BY_DEFAULT = ("adam", "adamw")
+
+
+class GroupState:
+    def __init__(self, group):
+        self.group = group
+        self.second_moment = np.zeros(group.numel)  # adagrad: the sum of squares
+        self.maximum = np.zeros(group.numel)
+        self.counted = np.zeros(group.numel, bool)  # has been active before
+        self.effective = None  # e of the last applied step in which the group was present
+        self.lag = group.step_lag  # how far its own t is behind optimizer_step
+
+
+class Reference:
+    """Feed it a run's steps in order; each gives the values that step must have in the file."""
+
+    def __init__(self, run):
+        self.run = run
+        self.rule = run.optimizer.rule
+        self.beta2 = [p.beta2 for p in run.parameter_groups]
+        self.eps = [p.eps for p in run.parameter_groups]
+        self.groups = [GroupState(group) for group in run.groups]
+        self.history = {}  # step -> gradients
+        self.first_optimizer_step = None
+        self.last_optimizer_step = None
+        self.applied_steps = 0
+        self.silent_steps = 0
+        self.kept = []  # (A, B, C, D) after each applied step of the family, from n = 1
+
+    def step(self, step):
+        gradients, non_finite = self._finite(step.gradients)
+        values = self._health(gradients, non_finite)
+        values |= self._coherence(step.step, gradients)
+        if step.beta2 is not None:
+            self.beta2, self.eps = step.beta2, step.eps
+        if step.applied:
+            values |= self._adam(step, gradients)
+        if self.applied_steps:
+            span = self.last_optimizer_step - self.first_optimizer_step + 1
+            values["gradientd/observed_fraction"] = self.applied_steps / span
+        self.history = {past: kept for past, kept in self.history.items() if past > step.step - self.run.max_lag}
+        self.history[step.step] = gradients
+        return values
+
+    @staticmethod
+    def _finite(gradients):
+        """Non-finite elements count, and contribute zero to everything else, now and as history."""
+        finite, non_finite = [], []
+        for gradient in gradients:
+            if gradient is None:
+                finite.append(None)
+                continue
+            wide = np.asarray(gradient, np.float32).astype(np.float64)
+            bad = ~np.isfinite(wide)
+            non_finite.append(bad)
+            finite.append(np.where(bad, 0.0, wide))
+        return finite, non_finite
+
+    # --- health
+
+    @staticmethod
+    def _health(gradients, non_finite):
+        together = np.concatenate([[], *(g for g in gradients if g is not None)])
+        bad = np.concatenate([np.zeros(0, bool), *non_finite])
+        norm = math.sqrt(np.sum(together**2))
+        values = {
+            "gradient/norm": norm,
+            "gradient/norm_max": norm,  # the run writes every step
+            "gradient/max_abs": np.max(np.abs(together), initial=0.0),
+            "gradient/non_finite": np.sum(bad),
+        }
+        if together.size:
+            values["gradient/zero_fraction"] = np.sum((together == 0) & ~bad) / together.size
+        return values
+
+    # --- coherence
+
+    def _coherence(self, step, gradients):
+        values = {}
+        ratios = []  # of lags 1, 2, ... while every one has a value
+        for lag in range(1, self.run.max_lag + 1):
+            past = self.history.get(step - lag)
+            pairs = [(g, p) for g, p in zip(gradients, past or []) if g is not None and p is not None]
+            dot = sum(float(g @ p) for g, p in pairs)
+            now2 = sum(float(g @ g) for g, _ in pairs)
+            past2 = sum(float(p @ p) for _, p in pairs)
+            if now2 > 0:
+                values[f"coherence/ratio_lag{lag}"] = dot / now2
+                if len(ratios) == lag - 1:
+                    ratios.append(dot / now2)
+            if now2 > 0 and past2 > 0:
+                values[f"coherence/cosine_lag{lag}"] = dot / math.sqrt(now2 * past2)
+
+        if len(ratios) >= self.run.max_lag - 1 and any(np.any(g) for g in gradients if g is not None):
+            values["coherence/mu"] = min([1.0] + ratios[: self.run.max_lag - 1])
+        if len(ratios) == self.run.max_lag:
+            values["coherence/mu_past"] = min(ratios)
+            signs = [ratio > 0 for ratio in ratios] + [False]
+            values["coherence/tolerable_staleness"] = signs.index(False)
+        return values
+
+    # --- Adam-type ratios
+
+    def _bias_corrected(self):
+        choice = self.run.optimizer.bias_correction
+        if self.rule == "amsgrad":
+            return self.run.optimizer.maximum_of != "uncorrected"
+        return self.rule in CORRECTED_BY_DEFAULT if choice == "default" else choice == "corrected"
+
+    def _attach(self, optimizer_step):
+        """The first applied snapshot: without the optimiser's v, mid-training means silence."""
+        self.first_optimizer_step = optimizer_step
+        self.last_optimizer_step = optimizer_step - 1
+        if self.rule == "sgd" or all(optimizer_step - state.lag <= 1 for state in self.groups):
+            return
+        self.silent_steps = math.inf
+        if self.rule not in WHOLE_HISTORY_RULES:
+            self.silent_steps = 3 / (1 - max(self.beta2))
+
+    def _adam(self, step, gradients):
+        optimizer_step = step.optimizer_step or (self.last_optimizer_step or 0) + 1
+        if self.first_optimizer_step is None:
+            self._attach(optimizer_step)
+        advance = optimizer_step - self.last_optimizer_step  # 1, and 1 more for each missing step
+        self.last_optimizer_step = optimizer_step
+        self.applied_steps += 1
+
+        sums = np.zeros(4)
+        sizes, relative, elements = [], 0.0, 0
+        for state, gradient in zip(self.groups, gradients):
+            if gradient is None:
+                if not self.run.absent_counts:
+                    state.lag += advance
+                continue
+            effective, vhat = self._advance(state, gradient, step, advance, optimizer_step - state.lag)
+            sums += self._terms(state, gradient, effective, advance)
+            sizes.append(effective[gradient != 0])
+            relative += self._relative_squares(state, gradient, vhat)
+            elements += gradient.size
+            state.counted |= gradient != 0
+            state.effective = effective
+
+        if self.applied_steps <= self.silent_steps:
+            return {}
+        return self._family(sums, np.concatenate([[], *sizes]), relative, elements)
+
+    def _advance(self, state, gradient, step, advance, t):
+        """Moves a present group's second moment; returns (e_t, vhat_t), each per coordinate."""
+        optimizer = self.run.optimizer
+        parameter_group = state.group.parameter_group
+        rate = step.learning_rates[parameter_group]
+        beta2, eps = self.beta2[parameter_group], self.eps[parameter_group]
+        square = gradient**2
+        v = state.second_moment
+        if self.rule == "sgd":
+            return np.full(gradient.size, rate), None
+        if self.rule in EMA_RULES:
+            keep = beta2**advance
+            v = keep * v + (1 - keep) * square
+        elif self.rule == "adagrad":
+            v = v + advance * square
+            rate = rate / (1 + (t - 1) * optimizer.learning_rate_decay)
+        else:
+            v = (1 - advance / t) * v + advance / t * square
+        state.second_moment = v
+
+        correction = 1 - beta2**t if self.rule in EMA_RULES and self._bias_corrected() else 1.0
+        if self.rule == "amsgrad" and optimizer.maximum_of == "corrected":
+            vhat = state.maximum = np.maximum(state.maximum, v / correction)
+        elif self.rule == "amsgrad":
+            state.maximum = np.maximum(state.maximum, v)
+            vhat = state.maximum / correction
+        elif self.rule == "adagrad":
+            vhat = optimizer.initial_accumulator + v
+        else:
+            vhat = v / correction
+        with np.errstate(divide="ignore"):  # coordinates that have never been active, where eps is 0
+            return rate / (np.sqrt(vhat + optimizer.eps_root) + eps), vhat
+
+    def _terms(self, state, gradient, effective, advance):
+        """What this step adds to A, B, C, D."""
+        active = gradient != 0
+        e = effective[active]
+        terms = np.array([np.sum(e), np.sum((e * gradient[active]) ** 2), 0.0, 0.0])
+        if state.effective is None or advance > 1:
+            return terms
+        compared = active if self.rule == "sgd" else active & state.counted
+        change = effective[compared] - state.effective[compared]
+        terms[2:] = np.sum(np.abs(change)), np.sum(change**2)
+        return terms
+
+    def _relative_squares(self, state, gradient, vhat):
+        if vhat is None:
+            return 0.0
+        active = gradient != 0
+        floor = self.eps[state.group.parameter_group] ** 2
+        return np.sum(gradient[active] ** 2 / np.maximum(vhat[active], floor))
+
+    def _family(self, sums, sizes, relative, elements):
+        before = self.kept[-1] if self.kept else np.zeros(4)
+        self.kept.append(before + sums)
+        values = {f"step_sums/{name}": one for name, one in zip("ABCD", sums)}
+        values |= {f"adam/{name}": one for name, one in zip("ABCD", self.kept[-1])}
+        if elements:
+            values["adam/active_fraction"] = sizes.size / elements
+        if sizes.size:
+            values["adam/step_size_min"] = np.min(sizes)
+            values["adam/step_size_mean"] = np.mean(sizes)
+        if elements and self._shows_rms():
+            values["adam/rms"] = math.sqrt(relative / elements)
+        return values | self._ratios()
+
+    def _shows_rms(self):
+        if self.rule == "sgd":
+            return False
+        if self.rule not in EMA_RULES or self._bias_corrected():
+            return True
+        return self.applied_steps >= 3 / (1 - max(self.beta2))
+
+    def _ratios(self):
+        n = len(self.kept)
+        A, B, C, _ = self.kept[-1]
+        if A == 0:
+            return {}
+        values = {"adam/B_over_A": B / A, "adam/C_over_A": C / A}
+        if n < 16:
+            return values
+        half_A, half_B, half_C, _ = self._interpolated(n / 2)
+        if half_B > 0:
+            values["adam/slope_B_over_A"] = math.log2(B / A) - math.log2(half_B / half_A)
+        if half_C > 0:
+            values["adam/slope_C_over_A"] = math.log2(C / A) - math.log2(half_C / half_A)
+        if A > half_A:
+            values["adam/oscillation"] = (C - half_C) / (A - half_A)
+        return values
+
+    def _interpolated(self, n):
+        """The sums at n >= 8, from those kept at 2^j (8 + i), i = 0..7."""
+        spacing = 1
+        while 16 * spacing <= n:
+            spacing *= 2
+        low = int(n // spacing) * spacing
+        share = (n - low) / spacing
+        if share == 0:
+            return self.kept[low - 1]
+        return (1 - share) * self.kept[low - 1] + share * self.kept[low + spacing - 1]

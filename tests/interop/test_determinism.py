@@ -1,0 +1,99 @@
+"""Same stream, same bytes: whatever the threads, the kernels, the company and the way elements arrive."""
+
+import threading
+
+import pytest
+
+from readers import without_opening_clock
+from streams import Stream
+from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
+
+STEPS = 12
+
+
+def one_run(name, rule, seed):
+    """More than one chunk a group, and groups of less than a chunk."""
+    groups = [Group("a", 150_001, 0), Group("b", 7, 1), Group("c", 65_537, 1), Group("d", 20, 0)]
+    run = Run(groups, Optimizer(rule), [ParameterGroup(0.999, 1e-8), ParameterGroup(0.9, 1e-6)], name=name)
+    records = Stream(run, seed).steps(STEPS)
+    for record in records:
+        record.scalars = (("train/loss", 1.0 / record.step),)
+    return run, records
+
+
+@pytest.fixture(scope="module")
+def adam():
+    return one_run("adam", "adam", seed=21)
+
+
+@pytest.fixture(scope="module")
+def amsgrad():
+    return one_run("amsgrad", "amsgrad", seed=22)
+
+
+def content(described, daemon, logdir, **options):
+    run, records = described
+    found = without_opening_clock(train(run, records, daemon.socket, logdir, **options))
+    assert len(found) >= STEPS
+    return found
+
+
+@pytest.fixture
+def alone(adam, daemon, tmp_path):
+    """What the run gives by itself, on a daemon as it comes."""
+    return content(adam, daemon, tmp_path / "alone")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_worker_threads(workers, adam, alone, start_daemon, tmp_path):
+    other = start_daemon("--workers", str(workers))
+    assert content(adam, other, tmp_path / "other") == alone
+
+
+def test_scalar_kernels(adam, alone, start_daemon, tmp_path):
+    other = start_daemon(GRADIENTD_KERNELS="scalar")
+    assert content(adam, other, tmp_path / "other") == alone
+
+
+def test_elements_written_in_place(adam, alone, daemon, tmp_path):
+    assert content(adam, daemon, tmp_path / "other", in_place=True) == alone
+
+
+def test_different_stream_differs(adam, alone, daemon, tmp_path):
+    """What the comparison can see: one element of one step."""
+    run, records = adam
+    records = [*records]
+    gradients = [gradient.copy() for gradient in records[5].gradients]
+    gradients[0][70_000] += 1e-2
+    records[5] = type(records[5])(6, gradients, records[5].learning_rates, scalars=records[5].scalars)
+    assert content((run, records), daemon, tmp_path / "other") != alone
+
+
+@pytest.mark.parametrize("inflight", [1, 8])
+def test_slots(inflight, adam, alone, daemon, tmp_path):
+    run, records = adam
+    other = type(run)(**{**vars(run), "inflight": inflight})
+    assert content((other, records), daemon, tmp_path / "other") == alone
+
+
+def test_two_runs_at_once(adam, amsgrad, start_daemon, tmp_path):
+    daemon = start_daemon("--workers", "2")
+    apart = [content(described, daemon, tmp_path / "apart") for described in (adam, amsgrad)]
+
+    trainers = [Trainer(run, daemon.socket, tmp_path / "together") for run, _ in (adam, amsgrad)]
+    threads = [
+        threading.Thread(target=trainer.send, args=(records,))
+        for trainer, (_, records) in zip(trainers, (adam, amsgrad))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = [without_opening_clock(trainer.finish()) for trainer in trainers]
+    assert together == apart
+
+
+def test_unknown_kernels_are_refused(start_daemon):
+    daemon = start_daemon(ready=False, GRADIENTD_KERNELS="bogus")
+    assert daemon.process.wait(10) > 0
+    assert "bogus" in daemon.messages()

@@ -1,0 +1,73 @@
+"""A trainer that goes without a word loses nothing it submitted, and disturbs no other run."""
+
+import signal
+
+from conftest import wait_until
+from readers import last_step, read_events, read_steps, without_opening_clock
+from streams import Stream
+from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
+
+STEPS = 25
+EXITS = 60
+DEADLINE_SECONDS = 1.0  # TensorBoard shows what is there; a trainer's last steps are what its user looks at
+
+
+def run_named(name):
+    return Run([Group("w", 40_000), Group("b", 5)], Optimizer("adam"), [ParameterGroup(0.999, 1e-8)], name=name)
+
+
+def assert_whole(path):
+    """Every step, and the end record: the run is over."""
+
+    def ended():
+        return last_step(path) == STEPS and read_events(path)[-1].WhichOneof("what") == "session_log"
+
+    wait_until(ended, DEADLINE_SECONDS, f"step {STEPS} and the end in {path}, which has {last_step(path)}")
+    assert list(read_steps(path)) == list(range(1, STEPS + 1))
+
+
+def test_exit_without_close(daemon, tmp_path):
+    """Again and again: whether the trainer leaves an answer unread in its socket is a matter of microseconds, and an
+    unread answer resets the connection behind the last steps."""
+    run = run_named("exits")
+    records = Stream(run, seed=31).steps(STEPS)
+    for attempt in range(EXITS):
+        path = train(run, records, daemon.socket, tmp_path / str(attempt), end="exit")
+        assert_whole(path)
+
+
+def test_kill_after_submit(daemon, tmp_path):
+    run = run_named("killed")
+    trainer = Trainer(run, daemon.socket, tmp_path, end="kill")
+    trainer.send(Stream(run, seed=32).steps(STEPS))
+    path = trainer.finish(status=-signal.SIGKILL)
+    assert_whole(path)
+
+
+def test_kill_in_mid_stream(daemon, tmp_path):
+    """Killed while it waits for its next step; meanwhile another run goes on as if alone."""
+    other = run_named("other")
+    records = Stream(other, seed=33).steps(STEPS)
+    alone = without_opening_clock(train(other, records, daemon.socket, tmp_path / "alone"))
+
+    undisturbed = Trainer(other, daemon.socket, tmp_path, echo=True)
+    undisturbed.send(records[:10])
+    run = run_named("killed")
+    trainer = Trainer(run, daemon.socket, tmp_path, echo=True)
+    trainer.send(Stream(run, seed=34).steps(STEPS))
+    trainer.kill()
+    assert_whole(trainer.event_path)
+
+    undisturbed.send(records[10:])
+    assert without_opening_clock(undisturbed.finish()) == alone
+
+
+def test_same_bytes_as_closed_run(daemon, tmp_path):
+    """Only the outcome differs: up to its end record the file is the one a closed run leaves."""
+    run = run_named("run")
+    records = Stream(run, seed=35).steps(STEPS)
+    closed = train(run, records, daemon.socket, tmp_path / "closed")
+    exited = train(run, records, daemon.socket, tmp_path / "exited", end="exit")
+    assert_whole(exited)
+    steps = without_opening_clock(closed)[:-1]
+    assert without_opening_clock(exited)[: len(steps)] == steps

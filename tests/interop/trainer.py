@@ -1,0 +1,184 @@
+"""Runs as tests describe them, and the process that submits them through the C client (tests/tools/feed.c)."""
+
+import os
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+FIRST_WALL_TIME = 1.7e9  # steps carry a fixed clock, so that the same stream is the same bytes
+
+
+@dataclass
+class Group:
+    name: str
+    numel: int
+    parameter_group: int = 0
+    step_lag: int = 0
+
+
+@dataclass
+class ParameterGroup:
+    beta2: float = 0.0
+    eps: float = 0.0
+
+
+@dataclass
+class Optimizer:
+    rule: str = "sgd"
+    bias_correction: str = "default"  # default, corrected, none
+    maximum_of: str = "default"  # default, raw_then_corrected, corrected, uncorrected
+    eps_root: float = 0.0
+    initial_accumulator: float = 0.0
+    learning_rate_decay: float = 0.0
+
+
+@dataclass
+class Run:
+    groups: list
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    parameter_groups: list = field(default_factory=lambda: [ParameterGroup()])
+    name: str = "run"
+    max_lag: int = 5
+    inflight: int = 2
+    first_step: int = 1
+    absent_counts: bool = False
+    no_thinning: bool = True
+
+
+@dataclass
+class Step:
+    step: int
+    gradients: list  # one f32 array per group; None: the group is absent
+    learning_rates: list  # one per parameter group
+    optimizer_step: int = 0  # 0: one after the last applied one
+    applied: bool = True
+    beta2: list | None = None  # one per parameter group, where they change
+    eps: list | None = None
+    scalars: tuple = ()  # (tag, value) pairs
+    wall_time: float | None = None
+
+
+@dataclass
+class Values:
+    """The trainer's own values between steps."""
+
+    step: int
+    scalars: tuple
+    wall_time: float | None = None
+
+
+def _encode_scalars(scalars):
+    encoded = []
+    for tag, value in scalars:
+        name = tag.encode()
+        encoded.append(struct.pack("<H", len(name)) + name + struct.pack("<f", value))
+    return b"".join(encoded)
+
+
+def encode(record):
+    wall_time = FIRST_WALL_TIME + record.step if record.wall_time is None else record.wall_time
+    if isinstance(record, Values):
+        return b"V" + struct.pack("<qdH", record.step, wall_time, len(record.scalars)) + _encode_scalars(record.scalars)
+
+    assert (record.beta2 is None) == (record.eps is None)
+    doubles = [*record.learning_rates, *(record.beta2 or ()), *(record.eps or ())]
+    parts = [
+        b"S",
+        struct.pack(
+            "<qQdBBH",
+            record.step,
+            record.optimizer_step,
+            wall_time,
+            not record.applied,
+            record.beta2 is not None,
+            len(record.scalars),
+        ),
+        bytes(g is not None for g in record.gradients),
+        struct.pack(f"<{len(doubles)}d", *doubles),
+        _encode_scalars(record.scalars),
+    ]
+    parts += [np.ascontiguousarray(g, "<f4").tobytes() for g in record.gradients if g is not None]
+    return b"".join(parts)
+
+
+def _describe(run, socket, logdir, extra):
+    optimizer = run.optimizer
+    lines = [f"{key} {value}" for key, value in {"socket": socket, "logdir": logdir, "run": run.name}.items()]
+    for key in ("rule", "bias_correction", "maximum_of"):
+        lines.append(f"{key} {getattr(optimizer, key)}")
+    for key in ("eps_root", "initial_accumulator", "learning_rate_decay"):
+        lines.append(f"{key} {getattr(optimizer, key)!r}")
+    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning"):
+        lines.append(f"{key} {int(getattr(run, key))}")
+    lines += [f"{key} {value}" for key, value in extra.items()]
+    lines += [f"parameter_group {p.beta2!r} {p.eps!r}" for p in run.parameter_groups]
+    lines += [f"group {g.name} {g.numel} {g.parameter_group} {g.step_lag}" for g in run.groups]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def build_path(path):
+    """Of something built, in the build directory that $GD_BUILD names."""
+    return str(Path(os.environ["GD_BUILD"]) / path)
+
+
+class Trainer:
+    """A trainer process with an open run. `end`: close, exit (without closing) or kill (SIGKILL itself)."""
+
+    def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False):
+        self.echo = echo
+        self.messages = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [build_path("tests/feed")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.messages,
+        )
+        extra = {"end": end, "echo": int(echo), "in_place": int(in_place)}
+        self.process.stdin.write(_describe(run, socket, logdir, extra))
+        self.process.stdin.flush()
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("event "), self.failure()
+        self.event_path = Path(line.removeprefix("event ").rstrip("\n"))
+
+    def failure(self):
+        self.process.kill()
+        status = self.process.wait()
+        self.messages.seek(0)
+        return f"the trainer ended with {status}: {self.messages.read().decode()}"
+
+    def send(self, records):
+        try:
+            for record in records:
+                self.process.stdin.write(encode(record))
+                if self.echo:  # returns once the step is handed over
+                    self.process.stdin.flush()
+                    line = self.process.stdout.readline().decode()
+                    assert line == f"step {record.step}\n", self.failure()
+        except BrokenPipeError:
+            raise AssertionError(self.failure()) from None
+
+    def finish(self, status=0):
+        """Ends the input, waits for the end and returns the event file's path."""
+        try:
+            output, _ = self.process.communicate(timeout=120)
+        except BrokenPipeError:
+            output = b""
+        assert self.process.returncode == status, self.failure()
+        assert output == b"skipped 0\n", output
+        return self.event_path
+
+    def kill(self):
+        """SIGKILL, from outside and in mid-stream."""
+        self.process.kill()
+        self.process.wait()
+
+
+def train(run, records, socket, logdir, **options):
+    """One whole run; returns its event file."""
+    trainer = Trainer(run, socket, logdir, **options)
+    trainer.send(records)
+    return trainer.finish()
