@@ -31,8 +31,8 @@
 
 enum {
     GD_LANES = 16,
-    GD_FLUSH_ELEMS = 1024,   // float lanes take 64 addends each: what bounds the rounding error
-    GD_CHUNK_ELEMS = 65536,  // 256 KiB of f32: large against a call, small against a core's share of a model
+    GD_FLUSH_ELEMS = 1024,  // float lanes take 64 addends each: what bounds the rounding error
+    GD_CHUNK_ELEMS = 65536, // 256 KiB of f32: large against a call, small against a core's share of a model
 };
 
 // Second moments below this are raised to it: the least whose product of two roots, d d0, is no subnormal
@@ -46,10 +46,10 @@ struct gd_second_moment_step {
     float keep;       // 1; adagrad: 0
     bool from_square; // `gain` is the old moment's weight instead: chosen where the square has more than half of it, so
                       // that what is small is added to what is large and nothing cancels
-    float max_scale; // amsgrad: 1, or 1 / sqrt(1 - b2^t) where the maximum is of corrected moments
+    float max_scale;  // amsgrad: 1, or 1 / sqrt(1 - b2^t) where the maximum is of corrected moments
 
-    bool measured;   // false: the state moves, no Adam term is summed
-    bool has_before; // the step before this one is known: C and D are summed
+    bool measured;        // false: the state moves, no Adam term is summed
+    bool has_before;      // the step before this one is known: C and D are summed
     float numerator;      // learning rate times the bias correction's root
     float numerator_rise; // numerator minus the one before
     float inside;         // added to the squared state under the root, now ...
@@ -63,12 +63,13 @@ struct gd_second_moment_step {
 
 // A chunk: at most GD_CHUNK_ELEMS consecutive elements of one group. Buffers of `elems` elements, not overlapping;
 // `root` may be NULL (then no second moment is kept and the sums over active coordinates other than `active` stay
-// neutral), `maximum` is NULL for every rule but amsgrad. Pointers are aligned to their element; the state's to 64 bytes.
+// neutral), `maximum` is NULL for every rule but amsgrad. Pointers are aligned to their element; the state's to 64
+// bytes.
 struct gd_chunk {
     size_t elems;
     const float *gradient;
-    uint32_t lags;                       // entries in `history`
-    const float *history[GD_LAG_MAX];    // index m - 1: lag m; NULL: no such snapshot, dot stays 0
+    uint32_t lags;                    // entries in `history`
+    const float *history[GD_LAG_MAX]; // index m - 1: lag m; NULL: no such snapshot, dot stays 0
     const struct gd_second_moment_step *step;
     const float *root;    // sqrt(v) before this step
     float *root_next;     // ... and after it

@@ -99,14 +99,3 @@ def last_step(path):
     found, _ = split_records(path.read_bytes())
     steps = [event.step for event in map(event_pb2.Event.FromString, found) if event.summary.value]
     return max(steps, default=None)
-
-
-def without_opening_clock(path):
-    """A file's records but for the opening records' wall time, which is when the trainer attached: what the same
-    stream makes the same."""
-    found = read_records(path)
-    opening = [event_pb2.Event.FromString(data) for data in found[:2]]
-    assert [event.WhichOneof("what") for event in opening] == ["file_version", "session_log"]
-    for event in opening:
-        event.ClearField("wall_time")
-    return [event.SerializeToString(deterministic=True) for event in opening] + found[2:]

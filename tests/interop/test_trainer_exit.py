@@ -3,7 +3,7 @@
 import signal
 
 from conftest import wait_until
-from readers import last_step, read_events, read_steps, without_opening_clock
+from readers import last_step, read_events, read_records, read_steps
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
 
@@ -48,7 +48,7 @@ def test_kill_in_mid_stream(daemon, tmp_path):
     """Killed while it waits for its next step; meanwhile another run goes on as if alone."""
     other = run_named("other")
     records = Stream(other, seed=33).steps(STEPS)
-    alone = without_opening_clock(train(other, records, daemon.socket, tmp_path / "alone"))
+    alone = train(other, records, daemon.socket, tmp_path / "alone").read_bytes()
 
     undisturbed = Trainer(other, daemon.socket, tmp_path, echo=True)
     undisturbed.send(records[:10])
@@ -59,7 +59,7 @@ def test_kill_in_mid_stream(daemon, tmp_path):
     assert_whole(trainer.event_path)
 
     undisturbed.send(records[10:])
-    assert without_opening_clock(undisturbed.finish()) == alone
+    assert undisturbed.finish().read_bytes() == alone
 
 
 def test_same_bytes_as_closed_run(daemon, tmp_path):
@@ -69,5 +69,5 @@ def test_same_bytes_as_closed_run(daemon, tmp_path):
     closed = train(run, records, daemon.socket, tmp_path / "closed")
     exited = train(run, records, daemon.socket, tmp_path / "exited", end="exit")
     assert_whole(exited)
-    steps = without_opening_clock(closed)[:-1]
-    assert without_opening_clock(exited)[: len(steps)] == steps
+    steps = read_records(closed)[:-1]
+    assert read_records(exited)[: len(steps)] == steps

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-FIRST_WALL_TIME = 1.7e9  # steps carry a fixed clock, so that the same stream is the same bytes
+FIRST_WALL_TIME = 1.7e9  # all records carry a fixed clock, so that the same stream is the same bytes
 
 
 @dataclass
@@ -114,6 +114,7 @@ def _describe(run, socket, logdir, extra):
         lines.append(f"{key} {getattr(optimizer, key)!r}")
     for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning"):
         lines.append(f"{key} {int(getattr(run, key))}")
+    lines.append(f"wall_time {FIRST_WALL_TIME!r}")
     lines += [f"{key} {value}" for key, value in extra.items()]
     lines += [f"parameter_group {p.beta2!r} {p.eps!r}" for p in run.parameter_groups]
     lines += [f"group {g.name} {g.numel} {g.parameter_group} {g.step_lag}" for g in run.groups]

@@ -179,6 +179,8 @@ static bool feed_parse_number(struct feed *feed, const char *key, const char *va
         options->inflight = (uint32_t)number;
     } else if (strcmp(key, "first_step") == 0) {
         options->first_step = (int64_t)number;
+    } else if (strcmp(key, "wall_time") == 0) {
+        options->wall_time = number;
     } else if (strcmp(key, "absent_counts") == 0) {
         options->absent_counts = number != 0;
     } else if (strcmp(key, "no_thinning") == 0) {
