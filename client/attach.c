@@ -193,22 +193,39 @@ out:
     return result;
 }
 
+enum { SLOTS_MAX = 4096 }; // far above any the daemon hands out
+
 // Whether [offset, offset + bytes) lies in the memory and is aligned: a daemon's mistake must not hurt the trainer.
 static bool lies_inside(const Gradientd__Layout *layout, uint64_t offset, uint64_t bytes, uint64_t alignment) {
     return offset % alignment == 0 && offset <= layout->total_bytes && bytes <= layout->total_bytes - offset;
 }
 
 static bool layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout) {
-    if (layout->layout_version != GRADIENTD_LAYOUT_VERSION || layout->n_streams != 1)
+    if (layout->layout_version != GRADIENTD_LAYOUT_VERSION || layout->n_streams != 1 ||
+        layout->total_bytes > INT64_MAX / SLOTS_MAX) // so that no product of slots and a stride within it overflows
         return false;
     const Gradientd__StreamLayout *stream = layout->streams[0];
     uint64_t slot_bytes = run->elements * sizeof(float);
-    return stream->kind == GRADIENTD__STREAM_KIND__GRADIENT && stream->slots >= 1 && stream->slots <= 4096 &&
+    return stream->kind == GRADIENTD__STREAM_KIND__GRADIENT && stream->slots >= 1 && stream->slots <= SLOTS_MAX &&
            stream->slot_stride_bytes >= slot_bytes && stream->slot_stride_bytes <= layout->total_bytes &&
            lies_inside(layout, stream->slots_offset, stream->slots * stream->slot_stride_bytes, sizeof(float)) &&
            lies_inside(layout, stream->slot_words_offset, stream->slots * sizeof(uint64_t), sizeof(uint64_t)) &&
            lies_inside(layout, layout->waiting_offset, sizeof(uint32_t), sizeof(uint32_t)) &&
            lies_inside(layout, layout->notices_offset, sizeof(uint32_t), sizeof(uint32_t));
+}
+
+// In pieces, so that a signal that interrupts one (a profiler's timer) undoes no more than that piece.
+static int allocate_pages(int fd, uint64_t total_bytes) {
+    const uint64_t piece_bytes = 16 << 20;
+
+    for (uint64_t at = 0; at < total_bytes;) {
+        uint64_t bytes = total_bytes - at < piece_bytes ? total_bytes - at : piece_bytes;
+        if (fallocate(fd, 0, (off_t)at, (off_t)bytes) == 0)
+            at += bytes;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return 0;
 }
 
 // Creates the memory. Every page is allocated here, so that none can be missing later, and the slots are mapped, so
@@ -218,7 +235,7 @@ static int create_memory(struct gradientd_run *run, const Gradientd__Layout *lay
     int fd = memfd_create("gradientd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return client_fail(ret_error, errno, "memfd_create: %s", strerror(errno));
-    if (ftruncate(fd, (off_t)layout->total_bytes) < 0 || fallocate(fd, 0, 0, (off_t)layout->total_bytes) < 0 ||
+    if (ftruncate(fd, (off_t)layout->total_bytes) < 0 || allocate_pages(fd, layout->total_bytes) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         int result = client_fail(ret_error, errno, "%llu bytes of shared memory: %s",
                                  (unsigned long long)layout->total_bytes, strerror(errno));
@@ -318,6 +335,8 @@ static int hand_over(struct gradientd_run *run, const struct gradientd_options *
     close(memory);
     if (event_file >= 0)
         close(event_file);
+    if (result < 0 && event_file >= 0)
+        unlink(run->event_path); // an empty file would show as a run
     if (pidfd >= 0)
         close(pidfd);
     return result;

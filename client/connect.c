@@ -70,15 +70,32 @@ static int prepare_signals(posix_spawnattr_t *attributes) {
     return result;
 }
 
+// Waits until `deadline` for the process that puts the daemon on its way. Returns 0 or a negative errno.
+static int wait_for_starter(pid_t pid, double deadline) {
+    for (;;) {
+        int status;
+        pid_t ended = waitpid(pid, &status, WNOHANG);
+        if (ended < 0 && errno != EINTR)
+            return 0; // somebody's wait() was faster; the socket will tell whether the daemon lives
+        if (ended == pid)
+            return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+        if (client_now_monotonic() > deadline) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            return -ETIMEDOUT;
+        }
+        usleep(500);
+    }
+}
+
 // Runs `program` with `fd` as its connection. The process started here puts the daemon beyond the trainer's process
 // tree and ends, so it can be waited for at once. Returns 0 or a negative errno.
-static int spawn(const char *program, int fd) {
+static int spawn(const char *program, int fd, double deadline) {
     char name[] = "gradientd", option[] = "--connection-fd", number[] = "3";
     char *arguments[] = {name, option, number, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     pid_t pid;
-    int status;
 
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
@@ -91,10 +108,7 @@ static int spawn(const char *program, int fd) {
     posix_spawnattr_destroy(&attributes);
     if (result != 0)
         return -result;
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return 0; // somebody's wait() was faster; the socket will tell whether the daemon lives
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+    return wait_for_starter(pid, deadline);
 }
 
 static const char *daemon_program(const struct gradientd_options *options) {
@@ -114,7 +128,9 @@ static int start_private_daemon(const struct gradientd_options *options, struct 
     // dup2 onto itself would keep FD_CLOEXEC, so the daemon's end must not be its number already
     int daemon_end = fcntl(ends[1], F_DUPFD_CLOEXEC, PRIVATE_DAEMON_FD + 1);
     close(ends[1]);
-    int result = daemon_end < 0 ? -errno : spawn(daemon_program(options), daemon_end);
+    int result = daemon_end < 0
+                     ? -errno
+                     : spawn(daemon_program(options), daemon_end, client_now_monotonic() + options->connect_timeout);
     if (daemon_end >= 0)
         close(daemon_end);
     if (result < 0) {

@@ -13,6 +13,7 @@
 
 enum {
     CLIENT_OUTPUT_BYTES_MAX = 1 << 20, // unsent messages kept while the daemon does not read
+    CLIENT_CLOSE_BYTES = 64,           // room beyond it for CloseRun, so that a run can always be ended
 };
 
 struct client_group {
@@ -46,8 +47,10 @@ struct gradientd_run {
     struct gd_user_tags *tags;
     uint64_t sequence;          // of the last message that commits
     uint64_t released_sequence; // the highest the daemon named in a Released
-    int64_t step;               // of the last submitted or skipped step
-    uint64_t optimizer_step;    // of the last applied one
+    int64_t first_step;
+    int64_t step;            // of the last submitted or skipped step
+    int64_t snapshot_step;   // of the last one that was handed over
+    uint64_t optimizer_step; // of the last applied one
     uint64_t skipped;
     int64_t acquired; // slot handed out by gradientd_acquire(), -1: none
 
@@ -57,7 +60,8 @@ struct gradientd_run {
     Gradientd__Scalar *scalars;
     Gradientd__Scalar **scalar_pointers;
     uint8_t *groups_present;
-    uint8_t *output; // CLIENT_OUTPUT_BYTES_MAX: bytes the socket has not taken yet
+    uint32_t *tag_indices;
+    uint8_t *output; // CLIENT_OUTPUT_BYTES_MAX + CLIENT_CLOSE_BYTES: bytes the socket has not taken yet
     size_t output_bytes;
     uint8_t *input; // one message of the daemon
     size_t input_bytes;
@@ -106,6 +110,11 @@ int client_create_event_file(const char *logdir, const char *run, char **ret_pat
 
 // Sends CloseRun and waits at most close_timeout until the event file is complete. Returns a gradientd_result.
 int client_end(struct gradientd_run *run, enum gradientd_outcome outcome);
+
+// ---- warning.c
+
+// Writes a line to stderr; neither blocks nor, where stderr is a pipe nobody reads any more, raises SIGPIPE.
+void client_print_warning(const char *line);
 
 // ---- open.c
 

@@ -73,10 +73,11 @@ static int allocate_messages(struct gradientd_run *run) {
     run->scalars = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalars));
     run->scalar_pointers = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalar_pointers));
     run->groups_present = calloc((run->n_groups + 7) / 8, 1);
-    run->output = malloc(CLIENT_OUTPUT_BYTES_MAX);
+    run->tag_indices = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->tag_indices));
+    run->output = malloc(CLIENT_OUTPUT_BYTES_MAX + CLIENT_CLOSE_BYTES);
     run->input = malloc(GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX);
     if (!run->rates || !run->rate_pointers || !run->scalars || !run->scalar_pointers || !run->groups_present ||
-        !run->output || !run->input)
+        !run->tag_indices || !run->output || !run->input)
         return -ENOMEM;
 
     for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
@@ -135,6 +136,7 @@ static void free_run(struct gradientd_run *run) {
     free(run->scalars);
     free(run->scalar_pointers);
     free(run->groups_present);
+    free(run->tag_indices);
     free(run->output);
     free(run->input);
     free(run->event_path);
@@ -158,6 +160,8 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
         .socket = -1,
         .acquired = -1,
         .step = -1,
+        .snapshot_step = -1,
+        .first_step = options->first_step,
         .max_stall = options->max_stall,
         .close_timeout = options->close_timeout,
         .warn = options->warn,

@@ -18,11 +18,11 @@ static int detach(struct gradientd_run *run, const char *reason) {
     close(run->socket);
     run->socket = -1;
     client_fail(&run->error, ECONNRESET, "%s", reason);
-    snprintf(line, sizeof(line), "gradientd: %s; training goes on without it", reason);
+    snprintf(line, sizeof(line), "gradientd: %s; training goes on without it%s", reason, run->warn ? "" : "\n");
     if (run->warn)
         run->warn(run->warn_context, line);
     else
-        fprintf(stderr, "%s\n", line);
+        client_print_warning(line);
     return GRADIENTD_DETACHED;
 }
 
@@ -49,9 +49,11 @@ static int read_message(struct gradientd_run *run, double deadline) {
 
 // The connection broke while sending: the daemon may have said why.
 static int detach_after_send(struct gradientd_run *run) {
-    while (run->socket >= 0)
-        read_message(run, 0.0);
-    return GRADIENTD_DETACHED;
+    Gradientd__DaemonMessage *message;
+    while (client_receive(run, 0.0, &message) > 0)
+        if (take_message(run, message) != GRADIENTD_OK)
+            return GRADIENTD_DETACHED;
+    return detach(run, "the daemon went away");
 }
 
 static int read_notices(struct gradientd_run *run) {
@@ -80,8 +82,12 @@ static int64_t find_slot(const struct gradientd_run *run) {
 // Waits up to max_stall for a slot. Returns a gradientd_result; SKIPPED leaves *ret_slot -1.
 static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
     *ret_slot = find_slot(run);
-    if (*ret_slot >= 0 || run->max_stall <= 0.0)
-        return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
+    if (*ret_slot >= 0)
+        return GRADIENTD_OK;
+    if (run->max_stall <= 0.0) { // nothing is sent, so only reading tells whether the daemon lives
+        int result = read_message(run, 0.0);
+        return result == GRADIENTD_OK ? GRADIENTD_SKIPPED : result;
+    }
 
     double deadline = client_now_monotonic() + run->max_stall;
     do {
@@ -99,26 +105,36 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
     return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
 }
 
+// Notes that every tag has a value at `step`; a failure leaves all of them as they were.
+static int use_tags(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars, size_t n_scalars) {
+    for (size_t i = 0; i < n_scalars; i++) {
+        struct gd_error error;
+        int result = gd_user_tags_use(run->tags, scalars[i].tag, step, &run->tag_indices[i], &error);
+        if (result == 0)
+            continue;
+        for (size_t used = 0; used < i; used++)
+            gd_user_tags_undo(run->tags, run->tag_indices[used]);
+        return client_fail(&run->error, result == -ENOMEM ? ENOMEM : EINVAL, "scalars[%zu]: %s", i,
+                           result == -ENOMEM ? "out of memory" : error.text);
+    }
+    return 0;
+}
+
 // The daemon would end the run for these; here they cost the trainer one call.
 static int check_scalars(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars,
                          size_t n_scalars) {
     if (n_scalars > GRADIENTD_USER_TAGS_MAX)
         return client_fail(&run->error, EINVAL, "n_scalars is %zu, the limit is %d", n_scalars,
                            GRADIENTD_USER_TAGS_MAX);
-    for (size_t i = 0; i < n_scalars; i++) {
-        uint32_t index;
-        struct gd_error error;
+    if (n_scalars > 0 && !scalars)
+        return client_fail(&run->error, EINVAL, "scalars is missing, n_scalars is %zu", n_scalars);
+    for (size_t i = 0; i < n_scalars; i++)
         if (!scalars[i].tag || !gd_text_is_name(scalars[i].tag))
             return client_fail(&run->error, EINVAL,
                                "scalars[%zu].tag must be 1 to %d bytes of UTF-8 without control "
                                "characters",
                                i, GRADIENTD_NAME_BYTES_MAX);
-        int result = gd_user_tags_use(run->tags, scalars[i].tag, step, &index, &error);
-        if (result < 0)
-            return client_fail(&run->error, result == -ENOMEM ? ENOMEM : EINVAL, "scalars[%zu]: %s", i,
-                               result == -ENOMEM ? "out of memory" : error.text);
-    }
-    return 0;
+    return use_tags(run, step, scalars, n_scalars);
 }
 
 static int check_rates(struct gradientd_run *run, const struct gradientd_step *step) {
@@ -139,6 +155,9 @@ static int check_rates(struct gradientd_run *run, const struct gradientd_step *s
 }
 
 static int check_step(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (run->step < 0 && step->step != run->first_step)
+        return client_fail(&run->error, EINVAL, "step is %lld, the first one must be the option first_step, %lld",
+                           (long long)step->step, (long long)run->first_step);
     if (step->step <= run->step)
         return client_fail(&run->error, EINVAL, "step is %lld, it must be above the last one, %lld",
                            (long long)step->step, (long long)run->step);
@@ -245,8 +264,10 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     message.snapshot = &body;
 
     int result = send_message(run, &message);
-    if (result == GRADIENTD_OK)
+    if (result == GRADIENTD_OK) {
         run->slots.used_sequence[slot] = ++run->sequence;
+        run->snapshot_step = step->step;
+    }
     if (result == GRADIENTD_SKIPPED)
         run->skipped++;
     return result;
@@ -271,11 +292,13 @@ static int prepare(struct gradientd_run *run, int64_t *ret_slot) {
 int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step, const float *const *gradients) {
     if (!is_attached(run))
         return GRADIENTD_DETACHED;
+    if (run->acquired >= 0)
+        return client_fail(&run->error, EBUSY, "a slot is acquired: commit it first");
+    if (!gradients)
+        return client_fail(&run->error, EINVAL, "gradients is missing");
     int result = check_step(run, step);
     if (result < 0)
         return result;
-    if (run->acquired >= 0)
-        return client_fail(&run->error, EBUSY, "a slot is acquired: commit it first");
     int64_t slot;
     result = prepare(run, &slot);
     if (result != GRADIENTD_OK)
@@ -343,6 +366,10 @@ int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
     Gradientd__CloseRun body = GRADIENTD__CLOSE_RUN__INIT;
     body.sequence = run->sequence + 1;
     body.outcome = outcome == GRADIENTD_FAILURE ? GRADIENTD__OUTCOME__FAILURE : GRADIENTD__OUTCOME__SUCCESS;
+    body.has_skipped = body.has_step = body.has_optimizer_step = run->step > run->snapshot_step;
+    body.skipped = run->skipped;
+    body.step = run->step;
+    body.optimizer_step = run->optimizer_step;
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
     message.close_run = &body;

@@ -29,7 +29,9 @@ int client_flush(struct gradientd_run *run) {
         if (bytes >= 0) {
             sent += (size_t)bytes;
         } else if (errno != EINTR) {
-            result = errno == EAGAIN ? 0 : -errno;
+            // ENOBUFS and ENOMEM are the kernel's for now, like a full socket: the bytes stay where they are
+            bool later = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
+            result = later ? 0 : -errno;
             break;
         }
     }
@@ -40,7 +42,9 @@ int client_flush(struct gradientd_run *run) {
 
 int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *message) {
     size_t message_bytes = gradientd__client_message__get_packed_size(message);
-    if (run->output_bytes + GRADIENTD_FRAME_HEADER_BYTES + message_bytes > CLIENT_OUTPUT_BYTES_MAX)
+    bool closing = message->message_case == GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
+    size_t limit = CLIENT_OUTPUT_BYTES_MAX + (closing ? CLIENT_CLOSE_BYTES : 0);
+    if (run->output_bytes + GRADIENTD_FRAME_HEADER_BYTES + message_bytes > limit)
         return -ENOBUFS;
     uint8_t *frame = run->output + run->output_bytes;
     gd_frame_write_header(frame, (uint32_t)message_bytes, 0);

@@ -248,7 +248,7 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->step, .beta2_max = analysis->beta2_max};
+    *ret_result = (struct gd_analysis_result){.step = analysis->step};
     gd_step_sums_init(&ret_result->sums);
     for (uint32_t i = 0; i < open_run->n_groups; i++) {
         uint64_t end = chunk + chunks_of(&open_run->groups[i]);

@@ -22,7 +22,6 @@ struct gd_analysis_input {
 struct gd_analysis_result {
     struct gd_step_sums sums; // over all present groups
     struct gd_adam_step step; // meaningful for an applied snapshot
-    double beta2_max;
 };
 
 // `open_run` and `memory` must outlive it. Returns 0 or -ENOMEM.

@@ -1,8 +1,10 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "fd_queue.h"
@@ -25,6 +27,7 @@ struct gd_connection {
     uint8_t *input;
     size_t input_capacity;
     size_t input_bytes;
+    uint64_t received_bytes; // ever
     uint8_t *output;
     size_t output_bytes;
 };
@@ -149,13 +152,18 @@ static bool receive(struct gd_connection *connection) {
         return false;
     }
     connection->input_bytes += (size_t)bytes;
+    connection->received_bytes += (uint64_t)bytes;
     handle_frames(connection);
     return true;
 }
 
 void gd_connection_drain(struct gd_connection *connection) {
-    while (!connection->closing && receive(connection))
-        ;
+    int arrived = 0; // what comes while this reads is another one's, such as a forked child's
+    ioctl(connection->fd, SIOCINQ, &arrived);
+    for (uint64_t end = connection->received_bytes + (uint64_t)arrived;
+         !connection->closing && connection->received_bytes < end;)
+        if (!receive(connection))
+            break;
 }
 
 static void flush(struct gd_connection *connection) {
@@ -164,7 +172,7 @@ static void flush(struct gd_connection *connection) {
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0) {
-            if (errno != EAGAIN)
+            if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM)
                 connection->output_bytes = 0; // nobody will read it; reading tells that the peer is gone
             return;
         }

@@ -166,6 +166,10 @@ static int decode_close_run(const Gradientd__CloseRun *close_run, struct gd_deco
     submission->kind = GD_SUBMISSION_CLOSE;
     submission->sequence = close_run->sequence;
     submission->failed = close_run->outcome == GRADIENTD__OUTCOME__FAILURE;
+    submission->step = close_run->has_step ? close_run->step : -1;
+    submission->skipped = close_run->skipped;
+    submission->has_optimizer_step = close_run->has_optimizer_step;
+    submission->optimizer_step = close_run->optimizer_step;
     *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
     return 0;
 }

@@ -16,6 +16,8 @@
 
 static const uint64_t MEMORY_MAGIC = UINT64_C(0x31646e6569646172); // "radiend1"
 
+enum { STAT_BLOCK_BYTES = 512 }; // the unit of st_blocks
+
 static int refuse(struct gd_error *ret_error, const char *what) {
     return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory %s", what);
 }
@@ -38,19 +40,23 @@ static int check_file(int fd, uid_t uid, uint64_t total_bytes, struct gd_error *
     struct stat status;
     struct statfs system;
 
+    int result = check_seals(fd, ret_error); // first: it fails on a foreign file system without asking it anything
+    if (result < 0)
+        return result;
     if (fstat(fd, &status) < 0 || fstatfs(fd, &system) < 0 || !S_ISREG(status.st_mode))
         return refuse(ret_error, "is not a memfd");
     if (system.f_type == HUGETLBFS_MAGIC)
         return refuse(ret_error, "is on hugetlbfs, where pages can be missing when touched");
-    int result = check_seals(fd, ret_error);
-    if (result < 0)
-        return result;
     if (status.st_uid != uid)
         return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory belongs to uid %u, the client is uid %u",
                             status.st_uid, uid);
     if ((uint64_t)status.st_size != total_bytes)
         return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has %llu bytes, the layout %llu",
                             (unsigned long long)status.st_size, (unsigned long long)total_bytes);
+    if ((uint64_t)status.st_blocks * STAT_BLOCK_BYTES < total_bytes) // the job's memory, not the daemon's
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
+                            "memory has %llu of %llu bytes allocated; all must be, as by fallocate",
+                            (unsigned long long)status.st_blocks * STAT_BLOCK_BYTES, (unsigned long long)total_bytes);
     if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
         return refuse(ret_error, "is not open for reading and writing");
     return 0;

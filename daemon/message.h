@@ -53,18 +53,20 @@ struct gd_submission {
     enum gd_submission_kind kind;
     uint64_t sequence;
 
-    // Snapshot and Scalars
+    // Snapshot and Scalars; of CloseRun the last step that was skipped after the last Snapshot, -1: none
     int64_t step;
     double wall_time;
     struct gd_user_scalar *scalars;
     uint32_t n_scalars;
 
-    // Snapshot
+    // Snapshot and CloseRun
     bool has_optimizer_step;
     uint64_t optimizer_step;
+    uint64_t skipped; // steps the client has dropped so far
+
+    // Snapshot
     bool applied;
     uint32_t slot;
-    uint64_t skipped;
     struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
     uint32_t n_rates;
     const uint8_t *groups_present; // bitmap; NULL: all

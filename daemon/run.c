@@ -144,6 +144,13 @@ static int check_optimizer_step(struct gd_run *run, struct gd_submission *snapsh
 static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
     uint32_t bitmap_bytes = (run->open_run->n_groups + 7) / 8;
 
+    // SessionLog START is written already, and a reader drops what earlier files have from that step on
+    bool first = run->received_step < 0;
+    if (first && (snapshot->step < run->open_run->first_step ||
+                  (snapshot->step > run->open_run->first_step && snapshot->skipped == 0)))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "step",
+                            "step is %lld, the first one must be OpenRun's first_step, %lld", (long long)snapshot->step,
+                            (long long)run->open_run->first_step);
     if (snapshot->step <= run->received_step)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step is %lld, it must be above the last one, %lld",
                             (long long)snapshot->step, (long long)run->received_step);
@@ -284,7 +291,7 @@ bool gd_run_commit(struct gd_run *run) {
         bytes = gd_run_records_scalars(run, submission);
         break;
     case GD_SUBMISSION_CLOSE:
-        bytes = gd_run_records_end(run);
+        bytes = gd_run_records_end(run, submission);
         break;
     }
     return commit(run, bytes);
@@ -297,7 +304,7 @@ void gd_run_finish(struct gd_run *run) {
 
 void gd_run_end(struct gd_run *run) {
     if (run->phase == GD_RUN_CLOSING && !run->state->ended)
-        commit(run, gd_run_records_end(run));
+        commit(run, gd_run_records_end(run, NULL));
     set_phase(run, GD_RUN_ENDED);
     gd_event_file_finish(run->file);
 }

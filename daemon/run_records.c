@@ -59,10 +59,11 @@ size_t gd_run_records_start(struct gd_run *run) {
     return buffer.used;
 }
 
-static void set_observed_fraction(const struct gd_adam_state *adam, struct gd_values *values) {
-    if (adam->applied > 0)
+// The share of the optimiser's steps that was seen, up to step `optimizer_step`.
+static void set_observed_fraction(const struct gd_adam_state *adam, uint64_t optimizer_step, struct gd_values *values) {
+    if (adam->applied > 0 && optimizer_step >= adam->optimizer_step)
         gd_values_set(values, GD_TAG_OBSERVED_FRACTION,
-                      (double)adam->applied / (double)(adam->optimizer_step - adam->first_optimizer_step + 1));
+                      (double)adam->applied / (double)(optimizer_step - adam->first_optimizer_step + 1));
 }
 
 static void compute_values(struct gd_run *run, const struct gd_submission *snapshot,
@@ -72,10 +73,9 @@ static void compute_values(struct gd_run *run, const struct gd_submission *snaps
     *ret_values = (struct gd_values){0};
     gd_coherence_values(&result->sums, run->open_run->max_lag, run->input.known_lags, ret_values);
     if (snapshot->applied)
-        gd_adam_end_step(&run->open_run->adam, &state->adam, &result->step, &result->sums, result->beta2_max,
-                         ret_values);
+        gd_adam_end_step(&state->adam, &result->step, &result->sums, ret_values);
     gd_health_values(&state->health, &result->sums, ret_values);
-    set_observed_fraction(&state->adam, ret_values);
+    set_observed_fraction(&state->adam, state->adam.optimizer_step, ret_values);
 }
 
 size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
@@ -114,15 +114,32 @@ size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *sc
     return buffer.used;
 }
 
-size_t gd_run_records_end(struct gd_run *run) {
+// A value each for the steps that were skipped after the last snapshot: no other message tells of them.
+static void append_skipped_end(struct gd_run *run, const struct gd_submission *close, struct gd_record_buffer *buffer) {
+    struct gd_run_state *state = run->state;
+    struct gd_values values = {0};
+    struct scalar_list list;
+
+    list.n_scalars = 0;
+    state->skipped = close->skipped;
+    if (close->has_optimizer_step)
+        set_observed_fraction(&state->adam, close->optimizer_step, &values);
+    list_values(&list, state, &values);
+    gd_event_append_scalars(buffer, state->wall_time, close->step, list.scalars, list.n_scalars);
+}
+
+size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close) {
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
     struct scalar_list list;
-    list.n_scalars = 0;
 
+    list.n_scalars = 0;
     list_values(&list, state, &state->unwritten);
     gd_event_append_scalars(&buffer, state->wall_time, state->step, list.scalars, list.n_scalars);
-    gd_event_append_stop(&buffer, state->wall_time, state->step);
+    bool skipped = close && close->step > state->step;
+    if (skipped)
+        append_skipped_end(run, close, &buffer);
+    gd_event_append_stop(&buffer, state->wall_time, skipped ? close->step : state->step);
     state->unwritten = (struct gd_values){0};
     state->ended = 1;
     return buffer.used;

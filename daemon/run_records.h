@@ -16,5 +16,6 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
 // Scalars between steps.
 size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *scalars);
 
-// The last snapshot's values if thinning held them back, and the end of the file.
-size_t gd_run_records_end(struct gd_run *run);
+// The last snapshot's values if thinning held them back, what share was seen if steps were skipped after it, and the
+// end of the file. `close` is NULL when the trainer went without CloseRun.
+size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close);

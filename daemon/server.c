@@ -19,7 +19,9 @@ enum {
     LISTEN_BACKLOG = 128,
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
     ABANDON_TIMEOUT_MS = 1000,
+    ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
+    MEMORY_SHARE = 4, // a run may take a quarter of the machine's memory: the job and others need the rest
 };
 
 struct server {
@@ -28,6 +30,7 @@ struct server {
     uv_signal_t signals[2];
     uv_async_t progress; // a writer thread got on
     uv_timer_t stop_timer;
+    uv_timer_t accept_timer; // runs while descriptors are short
     uv_poll_t listener;
     int listen_fd; // -1: none
     struct gd_arena arena;
@@ -43,6 +46,7 @@ static void close_handles(struct server *server) {
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     uv_close((uv_handle_t *)&server->progress, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
+    uv_close((uv_handle_t *)&server->accept_timer, NULL);
 }
 
 // Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
@@ -137,10 +141,23 @@ static int add_session_consume(struct server *server, int fd) {
     return 0;
 }
 
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_accept_timer(uv_timer_t *timer) {
+    struct server *server = timer->data;
+    if (server->listen_fd >= 0)
+        uv_poll_start(&server->listener, UV_READABLE, on_connection);
+}
+
 static void on_connection(uv_poll_t *poll, int status, int events) {
     struct server *server = poll->data;
     (void)events;
     int fd = status < 0 ? -1 : accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+        gd_log(GD_LOG_WARNING, "no more clients for now: %s", strerror(errno));
+        uv_poll_stop(poll); // the client is still there, so the poll would fire again at once
+        uv_timer_start(&server->accept_timer, on_accept_timer, ACCEPT_PAUSE_MS, 0);
+    }
     if (fd < 0)
         return;
     int result = add_session_consume(server, fd);
@@ -183,6 +200,10 @@ static int start_listening(struct server *server) {
     return 0;
 }
 
+static uint64_t physical_memory_bytes(void) {
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static int init(struct server *server) {
     static const int numbers[] = {SIGTERM, SIGINT};
     char threads[16];
@@ -191,6 +212,7 @@ static int init(struct server *server) {
     snprintf(threads, sizeof(threads), "%u", server->options->workers);
     setenv("UV_THREADPOOL_SIZE", threads, 1);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a write past RLIMIT_FSIZE fails instead
 
     int result = uv_loop_init(&server->loop);
     if (result < 0)
@@ -204,11 +226,14 @@ static int init(struct server *server) {
     server->progress.data = server;
     uv_timer_init(&server->loop, &server->stop_timer);
     server->stop_timer.data = server;
+    uv_timer_init(&server->loop, &server->accept_timer);
+    server->accept_timer.data = server;
 
     server->host = (struct gd_session_host){
         .loop = &server->loop,
         .arena = &server->arena,
         .kernels = server->options->kernels,
+        .memory_bytes_max = physical_memory_bytes() / MEMORY_SHARE,
         .workers = server->options->workers,
         .notify = notify,
         .gone = on_session_gone,
@@ -229,7 +254,7 @@ int gd_server_run(const struct gd_server_options *options) {
     }
     uv_run(&server.loop, UV_RUN_DEFAULT);
     if (server.gave_up)
-        return EXIT_FAILURE;
+        _exit(EXIT_FAILURE); // a thread is inside the kernel and may come back to what this would free
 
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);

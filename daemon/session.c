@@ -10,6 +10,7 @@
 #include "connection.h"
 #include "decode.h"
 #include "log.h"
+#include "reply.h"
 #include "run.h"
 
 enum session_phase {
@@ -18,6 +19,7 @@ enum session_phase {
     SESSION_ATTACH,  // waits for Attach
     SESSION_RUNNING, // takes Snapshot, Scalars, CloseRun
     SESSION_OVER,    // hears nothing more; its run may still be finishing
+    SESSION_FREEING, // nothing of it may be touched
 };
 
 struct part {
@@ -62,18 +64,7 @@ static void refuse(struct gd_session *session, int result, struct gd_error *erro
     gd_log(GD_LOG_WARNING, "client pid %d uid %u, run %s: refused: %s", session->peer.pid, session->peer.uid,
            run_name(session), error->text);
 
-    Gradientd__Error reply = GRADIENTD__ERROR__INIT;
-    char text[GD_ERROR_TEXT_BYTES], field[64];
-    strcpy(text, error->text);
-    strncpy(field, error->field, sizeof(field) - 1);
-    field[sizeof(field) - 1] = '\0';
-    reply.code = (Gradientd__ErrorCode)error->code;
-    reply.field = field;
-    reply.text = text;
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
-    message.error = &reply;
-    gd_connection_send(session->connection, &message);
+    gd_reply_error(session->connection, error);
     if (session->phase == SESSION_RUNNING)
         gd_memory_raise_notice(&session->run->memory);
     leave(session);
@@ -94,41 +85,21 @@ static int handle_hello(struct gd_session *session, const struct gd_hello *hello
                             "protocol_version is %u, this daemon speaks %d", hello->protocol_version,
                             GRADIENTD_PROTOCOL_VERSION);
 
-    char name[] = "gradientd " GD_VERSION;
-    Gradientd__Welcome welcome = GRADIENTD__WELCOME__INIT;
-    welcome.protocol_version = GRADIENTD_PROTOCOL_VERSION;
-    welcome.layout_version = GRADIENTD_LAYOUT_VERSION;
-    welcome.daemon = name;
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME;
-    message.welcome = &welcome;
-    gd_connection_send(session->connection, &message);
+    gd_reply_welcome(session->connection);
     session->phase = SESSION_OPEN;
     return 0;
 }
 
-static void send_layout(struct gd_session *session) {
+static int check_memory(const struct gd_session *session, struct gd_error *ret_error) {
     const struct gd_layout *layout = &session->run->layout;
-
-    Gradientd__StreamLayout stream = GRADIENTD__STREAM_LAYOUT__INIT;
-    stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
-    stream.slots_offset = layout->slots_offset;
-    stream.slot_stride_bytes = layout->slot_stride_bytes;
-    stream.slots = layout->slots;
-    stream.slot_words_offset = layout->slot_words_offset;
-    Gradientd__StreamLayout *streams[] = {&stream};
-    Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
-    reply.layout_version = GRADIENTD_LAYOUT_VERSION;
-    reply.total_bytes = layout->total_bytes;
-    reply.waiting_offset = layout->waiting_offset;
-    reply.notices_offset = layout->notices_offset;
-    reply.commits_offset = layout->commits_offset;
-    reply.n_streams = 1;
-    reply.streams = streams;
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT;
-    message.layout = &reply;
-    gd_connection_send(session->connection, &message);
+    if (layout->total_bytes <= session->host->memory_bytes_max)
+        return 0;
+    uint64_t slot_bytes = layout->slots * layout->slot_stride_bytes;
+    return gd_error_set(
+        ret_error, GD_ERROR_QUOTA, "memory",
+        "memory is %llu bytes (%u slots x %llu elements x 4 bytes, and %llu of state), the limit is %llu",
+        (unsigned long long)layout->total_bytes, layout->slots, (unsigned long long)session->run->open_run->elements,
+        (unsigned long long)(layout->total_bytes - slot_bytes), (unsigned long long)session->host->memory_bytes_max);
 }
 
 static int handle_open_run_consume(struct gd_session *session, struct gd_open_run *open_run,
@@ -140,7 +111,10 @@ static int handle_open_run_consume(struct gd_session *session, struct gd_open_ru
         gd_open_run_free(open_run);
         return result;
     }
-    send_layout(session);
+    result = check_memory(session, ret_error);
+    if (result < 0)
+        return result;
+    gd_reply_layout(session->connection, &session->run->layout);
     session->phase = SESSION_ATTACH;
     return 0;
 }
@@ -167,14 +141,6 @@ static void watch_pidfd_consume(struct gd_session *session, int pidfd) {
     session->pidfd = pidfd;
     session->pidfd_poll.data = session;
     uv_poll_start(&session->pidfd_poll, UV_READABLE, on_trainer_exit);
-}
-
-static void send_attached(struct gd_session *session) {
-    Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
-    message.attached = &attached;
-    gd_connection_send(session->connection, &message);
 }
 
 static int handle_attach(struct gd_session *session, const struct gd_attach *attach, struct gd_error *ret_error) {
@@ -210,7 +176,7 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
         return result;
     }
     watch_pidfd_consume(session, pidfd);
-    send_attached(session);
+    gd_reply_attached(session->connection);
     session->phase = SESSION_RUNNING;
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,
@@ -301,17 +267,6 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
     return 0;
 }
 
-static void send_released(struct gd_session *session) {
-    if (!session->connection)
-        return;
-    Gradientd__Released released = GRADIENTD__RELEASED__INIT;
-    released.committed_sequence = session->run->state->sequence;
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED;
-    message.released = &released;
-    gd_connection_send(session->connection, &message);
-}
-
 // On a pool thread.
 static void work_part(uv_work_t *work) {
     struct part *part = work->data;
@@ -330,8 +285,8 @@ static void on_part_done(uv_work_t *work, int status) {
     if (--session->parts_unreported > 0)
         return;
     gd_run_finish(session->run);
-    if (session->client_waits)
-        send_released(session);
+    if (session->client_waits && session->connection)
+        gd_reply_released(session->connection, session->run->state->sequence);
     gd_session_advance(session);
 }
 
@@ -350,6 +305,20 @@ static void on_pidfd_closed(uv_handle_t *handle) {
     gd_session_advance(session);
 }
 
+// On a pool thread: unmapping takes 0.3 s a gigabyte, which the loop has not got.
+static void free_run(uv_work_t *work) {
+    struct part *part = work->data;
+    gd_run_free(part->session->run); // joins the writer thread, which may be notifying the host still
+}
+
+static void on_run_freed(uv_work_t *work, int status) {
+    struct part *part = work->data;
+    struct gd_session *session = part->session;
+    (void)status;
+    session->host->gone(session->host->context, session);
+    free(session);
+}
+
 // Frees the session when no callback can come for it any more.
 static void reap(struct gd_session *session) {
     struct gd_run *run = session->run;
@@ -357,7 +326,8 @@ static void reap(struct gd_session *session) {
         !run || run->phase == GD_RUN_LAID_OUT || (run->phase == GD_RUN_ENDED && gd_event_file_is_done(run->file));
 
     if (session->phase == SESSION_RUNNING && run && run_done) {
-        send_released(session); // for the client that waits until its file is whole
+        if (session->connection && gd_event_file_written(run->file) == run->appended_bytes)
+            gd_reply_released(session->connection, run->state->sequence); // to whom waits until the file is whole
         leave(session);
     }
     if (session->connection || session->phase != SESSION_OVER || !run_done)
@@ -371,12 +341,13 @@ static void reap(struct gd_session *session) {
         gd_log(GD_LOG_INFO, "run %s: ended after %llu snapshots, %llu skipped, %llu bytes written", run_name(session),
                (unsigned long long)run->state->snapshots, (unsigned long long)run->state->skipped,
                (unsigned long long)gd_event_file_written(run->file));
-    gd_run_free(run); // joins the writer thread, which may be notifying the host still
-    session->host->gone(session->host->context, session);
-    free(session);
+    session->phase = SESSION_FREEING;
+    uv_queue_work(session->host->loop, &session->parts[0].work, free_run, on_run_freed);
 }
 
 void gd_session_advance(struct gd_session *session) {
+    if (session->phase == SESSION_FREEING)
+        return;
     if (session->run) {
         enum gd_run_next next = gd_run_next(session->run);
         if (next == GD_RUN_BEGIN)
@@ -390,6 +361,8 @@ void gd_session_advance(struct gd_session *session) {
 }
 
 void gd_session_stop(struct gd_session *session) {
+    if (session->phase == SESSION_FREEING)
+        return;
     if (session->connection)
         gd_connection_drain(session->connection);
     if (session->phase != SESSION_RUNNING)
@@ -400,6 +373,6 @@ void gd_session_stop(struct gd_session *session) {
 }
 
 void gd_session_abandon(struct gd_session *session) {
-    if (session->run && session->run->file)
+    if (session->phase != SESSION_FREEING && session->run && session->run->file)
         gd_event_file_abandon(session->run->file);
 }

@@ -29,6 +29,7 @@ void gd_step_sums_merge(struct gd_step_sums *sums, const struct gd_step_sums *pa
     sums->C += part->C;
     sums->D += part->D;
     sums->relative_square += part->relative_square;
+    sums->relative_elements += part->relative_elements;
     if (part->step_size_min < sums->step_size_min)
         sums->step_size_min = part->step_size_min;
     if (part->first_non_finite_group < sums->first_non_finite_group)

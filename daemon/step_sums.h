@@ -26,12 +26,13 @@ struct gd_step_sums {
 
     // Over active coordinates (finite and not 0); e is the effective step a / (sqrt(vhat) + eps).
     uint64_t active;
-    double A;               // sum e_t
-    double B;               // sum (e_t g_t)^2
-    double C;               // sum |e_t - e_{t-1}|, where e_{t-1} exists
-    double D;               // sum (e_t - e_{t-1})^2, likewise
-    double relative_square; // sum g^2 / max(vhat, eps^2)
-    float step_size_min;    // INFINITY when nothing is active
+    double A;                   // sum e_t
+    double B;                   // sum (e_t g_t)^2
+    double C;                   // sum |e_t - e_{t-1}|, where e_{t-1} exists
+    double D;                   // sum (e_t - e_{t-1})^2, likewise
+    double relative_square;     // sum g^2 / max(vhat, eps^2)
+    uint64_t relative_elements; // elements that sum is over; kernels leave it 0, the fold over groups fills it in
+    float step_size_min;        // INFINITY when nothing is active
 
     uint32_t first_non_finite_group; // UINT32_MAX: none
 };

@@ -11,9 +11,9 @@ enum {
 };
 
 struct user_tag {
-    char *name; // owned
-    int64_t step;
-    uint32_t index; // UINT32_MAX: reserved
+    char *name;                // owned
+    int64_t step, step_before; // the last one, and the one ahead of it
+    uint32_t index;            // UINT32_MAX: reserved
 };
 
 struct gd_user_tags {
@@ -87,9 +87,14 @@ int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, u
     if (step <= entry->step)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step %lld of a tag is not above its last one, %lld",
                             (long long)step, (long long)entry->step);
+    entry->step_before = entry->step;
     entry->step = step;
     *ret_index = entry->index;
     return 0;
+}
+
+void gd_user_tags_undo(struct gd_user_tags *tags, uint32_t index) {
+    tags->by_index[index]->step = tags->by_index[index]->step_before;
 }
 
 const char *gd_user_tags_name(const struct gd_user_tags *tags, uint32_t index) {

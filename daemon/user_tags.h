@@ -18,5 +18,8 @@ void gd_user_tags_free(struct gd_user_tags *tags);
 __attribute__((warn_unused_result)) int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step,
                                                          uint32_t *ret_index, struct gd_error *ret_error);
 
+// Takes back the last gd_user_tags_use() that gave `index`: the tag's step is what it was before.
+void gd_user_tags_undo(struct gd_user_tags *tags, uint32_t index);
+
 // The name at an index that gd_user_tags_use() gave.
 const char *gd_user_tags_name(const struct gd_user_tags *tags, uint32_t index);

@@ -5,9 +5,10 @@
 
 #include "arithmetic.h"
 
-// Steps after which a second moment has forgotten 95 % of what was before: 3 / (1 - b2), e^-3 = 0.05.
+// Steps after which a second moment has forgotten 95 % of what was before: 3 / (1 - b2), e^-3 = 0.05. The factor keeps
+// the rounding of 1 - b2 from adding a step (3 / (1 - 0.9) is 30.000000000000007).
 static uint64_t memory_steps(double beta2) {
-    return (uint64_t)ceil(3.0 / (1.0 - beta2));
+    return (uint64_t)ceil(3.0 / (1.0 - beta2) * (1.0 - 1e-12));
 }
 
 bool gd_adam_has_second_moment(const struct gd_adam_config *config) {
@@ -41,19 +42,17 @@ struct gd_adam_step gd_adam_begin_step(const struct gd_adam_config *config, stru
     } else {
         assert(optimizer_step > state->optimizer_step);
         step.missing = optimizer_step - state->optimizer_step - 1;
+        state->missing += step.missing;
     }
+    step.missing_total = state->missing;
     step.measured = state->applied >= state->silent;
     state->applied++;
     state->optimizer_step = optimizer_step;
     return step;
 }
 
-// 1 - b2^t where vhat is corrected, else 1.
-static double bias_correction(const struct gd_adam_config *config, double beta2, uint64_t t) {
-    bool corrected = config->bias_correction;
-    if (config->rule == GD_RULE_AMSGRAD)
-        corrected = config->maximum_of != GD_MAXIMUM_UNCORRECTED;
-    return corrected ? 1.0 - gd_power(beta2, t) : 1.0;
+static bool is_corrected(const struct gd_adam_config *config) {
+    return config->rule == GD_RULE_AMSGRAD ? config->maximum_of != GD_MAXIMUM_UNCORRECTED : config->bias_correction;
 }
 
 // v <- retained v + (1 - retained) g^2, in the form that does not cancel.
@@ -65,7 +64,6 @@ static void set_average(struct gd_second_moment_step *step, double retained) {
 static void set_second_moment_step(const struct gd_adam_config *config, const struct gd_adam_step *step, uint64_t t,
                                    double beta2, struct gd_second_moment_step *ret_step) {
     ret_step->keep = 1.0f;
-    ret_step->max_scale = 1.0f;
     switch (config->rule) {
     case GD_RULE_ADAGRAD:
         ret_step->gain = (float)(step->missing + 1);
@@ -79,44 +77,54 @@ static void set_second_moment_step(const struct gd_adam_config *config, const st
     }
 }
 
+// What the group's effective step is made of from now on. Returns what brings a root of v to one of a corrected v.
+static double set_effective_step(const struct gd_adam_config *config, struct gd_adam_group *group,
+                                 const struct gd_adam_rates *rates, uint64_t t) {
+    double correction = is_corrected(config) ? 1.0 / sqrt(1.0 - gd_power(rates->beta2, t)) : 1.0;
+    bool maximum_is_corrected = config->rule == GD_RULE_AMSGRAD && config->maximum_of == GD_MAXIMUM_CORRECTED;
+
+    group->numerator = rates->learning_rate / (1.0 + (double)(t - 1) * config->learning_rate_decay);
+    group->scale = maximum_is_corrected ? 1.0 : correction;
+    group->inside = config->eps_root + config->initial_accumulator;
+    group->outside = rates->eps;
+    return maximum_is_corrected ? correction : 1.0;
+}
+
+// An uncorrected v starts at 0: g^2 / v means nothing until v has filled.
+static bool has_filled(const struct gd_adam_config *config, const struct gd_adam_group *group, double beta2) {
+    bool starts_low = config->rule == GD_RULE_AMSGRAD || rule_forgets(config->rule);
+    return !starts_low || is_corrected(config) || group->updates >= memory_steps(beta2);
+}
+
 struct gd_adam_group_step gd_adam_step_group(const struct gd_adam_config *config, struct gd_adam_group *group,
                                              const struct gd_adam_step *step, const struct gd_adam_rates *rates) {
     uint64_t t = step->optimizer_step - group->lag;
     struct gd_adam_group before = *group;
-    group->updates++;
-    group->numerator = rates->learning_rate;
-    group->inside = 0.0;
-    group->outside = 0.0;
-
-    struct gd_adam_group_step ret = {.relative_scale = 1.0};
+    struct gd_adam_group_step ret = {.relative = false};
     struct gd_second_moment_step *kernel = &ret.kernel;
-    if (config->rule != GD_RULE_SGD) {
-        double correction = bias_correction(config, rates->beta2, t);
-        set_second_moment_step(config, step, t, rates->beta2, kernel);
-        if (config->rule == GD_RULE_AMSGRAD && config->maximum_of == GD_MAXIMUM_CORRECTED) {
-            kernel->max_scale = (float)(1.0 / sqrt(correction));
-            correction = 1.0; // the maximum is of corrected moments already
-        }
-        // a / (sqrt(v / c + eps_root) + eps)  =  a sqrt(c) / (sqrt(v + eps_root c) + eps sqrt(c))
-        group->numerator *= sqrt(correction);
-        group->inside = config->eps_root * correction + config->initial_accumulator;
-        group->outside = rates->eps * sqrt(correction);
-        if (config->rule == GD_RULE_ADAGRAD)
-            group->numerator /= 1.0 + (double)(t - 1) * config->learning_rate_decay;
-        kernel->accumulator = (float)config->initial_accumulator;
-        kernel->relative_floor = (float)(rates->eps * rates->eps * correction);
-        ret.relative_scale = correction;
-    }
 
+    group->updates++;
+    group->missing = step->missing_total;
     kernel->measured = step->measured;
-    kernel->has_before = before.updates > 0 && step->missing == 0;
+    kernel->has_before = before.updates > 0 && before.missing == step->missing_total;
+    ret.relative = gd_adam_has_second_moment(config) && has_filled(config, group, rates->beta2);
+
+    set_second_moment_step(config, step, t, rates->beta2, kernel);
+    kernel->max_scale = (float)set_effective_step(config, group, rates, t);
+    if (before.updates == 0)
+        before = *group; // nothing to compare with: keeps the kernel's arithmetic finite
     kernel->numerator = (float)group->numerator;
     kernel->numerator_rise = (float)(group->numerator - before.numerator);
+    kernel->scale = (float)group->scale;
+    kernel->scale_before = (float)before.scale;
+    kernel->scale_fall = (float)(before.scale - group->scale);
     kernel->inside = (float)group->inside;
     kernel->inside_before = (float)before.inside;
     kernel->outside = (float)group->outside;
     kernel->outside_before = (float)before.outside;
     kernel->outside_fall = (float)(before.outside - group->outside);
+    kernel->accumulator = (float)config->initial_accumulator;
+    kernel->relative_floor = (float)(rates->eps * rates->eps);
     ret.numerator = group->numerator;
     ret.numerator_before = before.numerator;
     return ret;
@@ -130,10 +138,12 @@ void gd_adam_skip_group(const struct gd_adam_config *config, struct gd_adam_grou
 
 void gd_adam_complete_sums(const struct gd_adam_config *config, const struct gd_adam_group_step *group_step,
                            struct gd_step_sums *sums) {
-    if (config->rule != GD_RULE_SGD) {
-        sums->relative_square *= group_step->relative_scale;
+    if (group_step->relative)
+        sums->relative_elements = sums->elements;
+    else
+        sums->relative_square = 0.0;
+    if (config->rule != GD_RULE_SGD)
         return;
-    }
     if (!group_step->kernel.measured || sums->active == 0)
         return;
 
@@ -223,26 +233,24 @@ static void set_step(const struct gd_step_sums *sums, struct gd_values *values) 
     }
 }
 
-// An uncorrected v starts at 0, so the ratio means nothing until v has filled.
-static bool rms_has_meaning(const struct gd_adam_config *config, const struct gd_adam_state *state, double beta2_max) {
-    bool uncorrected = config->rule == GD_RULE_AMSGRAD ? config->maximum_of == GD_MAXIMUM_UNCORRECTED
-                                                       : rule_forgets(config->rule) && !config->bias_correction;
-    return !uncorrected || state->applied >= memory_steps(beta2_max);
+static void add_finite(double *total, double increment) {
+    if (isfinite(increment))
+        *total += increment;
 }
 
-void gd_adam_end_step(const struct gd_adam_config *config, struct gd_adam_state *state, const struct gd_adam_step *step,
-                      const struct gd_step_sums *sums, double beta2_max, struct gd_values *values) {
+void gd_adam_end_step(struct gd_adam_state *state, const struct gd_adam_step *step, const struct gd_step_sums *sums,
+                      struct gd_values *values) {
     if (!step->measured)
         return;
     state->counted++;
-    state->A += sums->A;
-    state->B += sums->B;
-    state->C += sums->C;
-    state->D += sums->D;
+    add_finite(&state->A, sums->A);
+    add_finite(&state->B, sums->B);
+    add_finite(&state->C, sums->C);
+    add_finite(&state->D, sums->D);
     keep_point(state);
 
     set_totals(state, values);
     set_step(sums, values);
-    if (config->rule != GD_RULE_SGD && sums->elements > 0 && rms_has_meaning(config, state, beta2_max))
-        gd_values_set(values, GD_TAG_RMS, sqrt(sums->relative_square / (double)sums->elements));
+    if (sums->relative_elements > 0)
+        gd_values_set(values, GD_TAG_RMS, sqrt(sums->relative_square / (double)sums->relative_elements));
 }

@@ -49,11 +49,13 @@ struct gd_adam_rates {
 };
 
 // State of one group. Its effective step of the last applied step it was present in is
-// numerator / (sqrt(v + inside) + outside).
+// numerator / (sqrt(scale^2 v + inside) + outside).
 struct gd_adam_group {
     uint64_t lag;     // the group's own t is the snapshot's optimizer_step minus this
     uint64_t updates; // applied steps it was present in
+    uint64_t missing; // the run's missing steps when it was last present
     double numerator;
+    double scale;
     double inside;
     double outside;
 };
@@ -69,6 +71,7 @@ struct gd_adam_state {
     uint64_t applied;              // applied steps seen
     uint64_t first_optimizer_step; // of the first one
     uint64_t optimizer_step;       // of the last one
+    uint64_t missing;              // optimiser steps between the applied ones that were not seen
     uint64_t silent;               // applied steps before the family begins; UINT64_MAX: it never does
     uint64_t counted;              // n: applied steps since it began
     double A, B, C, D;
@@ -79,15 +82,16 @@ struct gd_adam_state {
 struct gd_adam_step {
     uint64_t optimizer_step; // t
     uint64_t missing;        // k: optimiser steps between the last applied one seen and this one
+    uint64_t missing_total;  // all k so far
     bool measured;           // the family has begun: Adam terms are summed
 };
 
 // What one applied step means for one group.
 struct gd_adam_group_step {
-    struct gd_second_moment_step kernel; // for the kernels; unused by sgd
+    struct gd_second_moment_step kernel; // for the kernels; sgd has no use for most of it
     double numerator;                    // sgd: the learning rate now ...
     double numerator_before;             // ... and before
-    double relative_scale;               // what the kernels' relative_square is multiplied by (the bias correction)
+    bool relative;                       // vhat has filled: g^2 / vhat means something
 };
 
 // True when the rule keeps a second moment (every rule but sgd), and how many floats an element's state takes.
@@ -108,10 +112,12 @@ struct gd_adam_group_step gd_adam_step_group(const struct gd_adam_config *config
 void gd_adam_skip_group(const struct gd_adam_config *config, struct gd_adam_group *group,
                         const struct gd_adam_step *step);
 
-// Completes a present group's sums: sgd's terms follow from counts and norms, relative_square gets its scale.
+// Completes a present group's sums: sgd's terms follow from counts and norms; a group whose vhat has not filled leaves
+// the mean of g^2 / vhat.
 void gd_adam_complete_sums(const struct gd_adam_config *config, const struct gd_adam_group_step *group_step,
                            struct gd_step_sums *sums);
 
-// Adds the step's sums over all groups to the totals and sets the family's tags. `beta2_max` as above.
-void gd_adam_end_step(const struct gd_adam_config *config, struct gd_adam_state *state, const struct gd_adam_step *step,
-                      const struct gd_step_sums *sums, double beta2_max, struct gd_values *values);
+// Adds the step's sums over all groups to the totals and sets the family's tags. An increment that overflowed is left
+// out of the totals.
+void gd_adam_end_step(struct gd_adam_state *state, const struct gd_adam_step *step, const struct gd_step_sums *sums,
+                      struct gd_values *values);

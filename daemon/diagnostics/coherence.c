@@ -29,6 +29,8 @@ static void set_lag(const struct gd_step_sums *sums, uint32_t index, struct gd_v
     double now = sums->squared_norm_now[index];
     double past = sums->squared_norm_past[index];
 
+    if (!isfinite(dot) || !isfinite(now) || !isfinite(past))
+        return; // elements beyond 1.8e19, whose squares overflow
     if (now > 0.0 && past > 0.0)
         gd_values_set(values, GD_TAG_COSINE_LAG + index, dot / (sqrt(now) * sqrt(past)));
     if (now > 0.0)

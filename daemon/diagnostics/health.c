@@ -8,6 +8,8 @@ static void raise_to(double *maximum, double value) {
 }
 
 void gd_health_values(struct gd_health_state *state, const struct gd_step_sums *sums, struct gd_values *values) {
+    if (sums->elements == 0) // every group is absent, which is not zero
+        return;
     double norm = sqrt(sums->squared_norm);
     raise_to(&state->norm_max, norm);
     raise_to(&state->max_abs, (double)sums->max_abs);
@@ -17,6 +19,5 @@ void gd_health_values(struct gd_health_state *state, const struct gd_step_sums *
     gd_values_set(values, GD_TAG_NORM_MAX, state->norm_max);
     gd_values_set(values, GD_TAG_MAX_ABS, state->max_abs);
     gd_values_set(values, GD_TAG_NON_FINITE, state->non_finite);
-    if (sums->elements > 0)
-        gd_values_set(values, GD_TAG_ZERO_FRACTION, (double)sums->zeros / (double)sums->elements);
+    gd_values_set(values, GD_TAG_ZERO_FRACTION, (double)sums->zeros / (double)sums->elements);
 }

@@ -15,11 +15,13 @@
 //    so a root of 0 means "never counted". Coordinates that are not active keep decaying.
 //  - Effective step of an active coordinate, with w = m where there is a maximum and r elsewhere; a coordinate whose
 //    old root is 0 takes its old w from the new one:
-//        p  = sqrt(w' w' + inside) if inside > 0, else w';           p0 likewise from w and inside_before
-//        d  = p + outside;  d0 = p0 + outside_before;  q = 1 / (d d0)
-//        e  = numerator (d0 q)
-//        e - e0 = q (numerator ((p0 - p) + outside_fall) + numerator_rise d)
-//        A += e;  B += (e g)(e g);  relative_square += square / max(w' w' + accumulator, relative_floor)
+//        x = w' scale,  x0 = w scale_before             (the roots of vhat)
+//        p = sqrt(x x + inside) if inside > 0, else x;  p0 likewise from x0 and inside_before
+//        fall = p0 - p if inside > 0 or inside_before > 0, else (w - w') scale + w scale_fall
+//        d = p + outside;  d0 = p0 + outside_before;  q = 1 / (d d0)
+//        e = numerator (d0 q)
+//        e - e0 = q (numerator (fall + outside_fall) + numerator_rise d)
+//        A += e;  B += (e g)(e g);  relative_square += square / max(x x + accumulator, relative_floor)
 //        if `has_before` and the old root is > 0:  C += |e - e0|;  D += (e - e0)(e - e0)
 //    One root and two divisions; the floor keeps d d0 above the subnormals.
 #pragma once
@@ -48,17 +50,21 @@ struct gd_second_moment_step {
                       // that what is small is added to what is large and nothing cancels
     float max_scale;  // amsgrad: 1, or 1 / sqrt(1 - b2^t) where the maximum is of corrected moments
 
-    bool measured;        // false: the state moves, no Adam term is summed
-    bool has_before;      // the step before this one is known: C and D are summed
-    float numerator;      // learning rate times the bias correction's root
+    bool measured;   // false: the state moves, no Adam term is summed
+    bool has_before; // the step before this one is known: C and D are summed
+    // Changes are given apart, rounded once from doubles: the difference of two rounded values would be noise.
+    float numerator;      // learning rate, with adagrad's decay
     float numerator_rise; // numerator minus the one before
-    float inside;         // added to the squared state under the root, now ...
+    float scale;          // 1 / sqrt(1 - b2^t) where vhat is corrected, else 1; now ...
+    float scale_before;   // ... and in the step before
+    float scale_fall;     // scale_before - scale
+    float inside;         // added to vhat under the root (eps_root, adagrad's initial accumulator), now ...
     float inside_before;  // ... and in the step before
-    float outside;        // added to the root: eps times the bias correction's root, now ...
+    float outside;        // added to the root (eps), now ...
     float outside_before; // ... and in the step before
     float outside_fall;   // outside_before - outside
     float accumulator;    // adagrad's initial accumulator (vhat holds it; eps_root is not part of vhat)
-    float relative_floor; // eps^2 times the bias correction
+    float relative_floor; // eps^2
 };
 
 // A chunk: at most GD_CHUNK_ELEMS consecutive elements of one group. Buffers of `elems` elements, not overlapping;

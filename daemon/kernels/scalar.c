@@ -147,8 +147,8 @@ static void move_roots(const struct gd_second_moment_step *step, const float *re
         float r = root[lane];
         float v = r * r;
         float square = clamped_square(g);
-        float moved = step->from_square ? square + step->gain * (v - square)
-                                        : v + step->gain * (square - step->keep * v);
+        float moved =
+            step->from_square ? square + step->gain * (v - square) : v + step->gain * (square - step->keep * v);
         float next = sqrtf(lesser(greater(moved, GD_SECOND_MOMENT_FLOOR), FLT_MAX));
         ret_next[lane] = r > 0.0f || g != 0.0f ? next : 0.0f;
     }
@@ -160,13 +160,43 @@ static void move_maxima(const struct gd_second_moment_step *step, const float *r
         ret_next[lane] = greater(maximum[lane], root_next[lane] * step->max_scale);
 }
 
-// What divides once `inside` is added under the root.
-static void add_inside(const float *restrict w, float inside, float *restrict ret_p) {
+// The roots of vhat, and what divides once `inside` is added under them.
+static void add_inside(const float *restrict x, float inside, float *restrict ret_p) {
     if (inside > 0.0f) {
         for (size_t lane = 0; lane < GD_LANES; lane++)
-            ret_p[lane] = sqrtf(w[lane] * w[lane] + inside);
+            ret_p[lane] = sqrtf(x[lane] * x[lane] + inside);
     } else {
-        memcpy(ret_p, w, GD_LANES * sizeof(*w));
+        memcpy(ret_p, x, GD_LANES * sizeof(*x));
+    }
+}
+
+// A row's denominators before eps is added: now, in the step before, and the fall from the one to the other.
+struct denominators {
+    float x[GD_LANES]; // the root of vhat now
+    float p[GD_LANES];
+    float p0[GD_LANES];
+    float fall[GD_LANES];
+};
+
+static inline void fill_denominators(const struct gd_second_moment_step *restrict step, const float *restrict root,
+                                     const float *restrict w_before, const float *restrict w_next,
+                                     struct denominators *restrict ret) {
+    float w[GD_LANES];
+    float x0[GD_LANES];
+
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        w[lane] = root[lane] > 0.0f ? w_before[lane] : w_next[lane];
+        ret->x[lane] = w_next[lane] * step->scale;
+        x0[lane] = w[lane] * step->scale_before;
+    }
+    add_inside(ret->x, step->inside, ret->p);
+    add_inside(x0, step->inside_before, ret->p0);
+    if (step->inside > 0.0f || step->inside_before > 0.0f) {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            ret->fall[lane] = ret->p0[lane] - ret->p[lane];
+    } else {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            ret->fall[lane] = (w[lane] - w_next[lane]) * step->scale + w[lane] * step->scale_fall;
     }
 }
 
@@ -175,25 +205,19 @@ static void add_inside(const float *restrict w, float inside, float *restrict re
 static void measure_row(const struct gd_second_moment_step *restrict step, const float *restrict gradient,
                         const float *restrict root, const float *restrict w_before, const float *restrict w_next,
                         struct adam_sums *restrict sums) {
-    float w[GD_LANES];
-    float p[GD_LANES];
-    float p0[GD_LANES];
+    struct denominators row;
     const bool has_before = step->has_before;
 
-    for (size_t lane = 0; lane < GD_LANES; lane++)
-        w[lane] = root[lane] > 0.0f ? w_before[lane] : w_next[lane];
-    add_inside(w_next, step->inside, p);
-    add_inside(w, step->inside_before, p0);
-
+    fill_denominators(step, root, w_before, w_next, &row);
     for (size_t lane = 0; lane < GD_LANES; lane++) {
         float g = gradient[lane];
-        float d = p[lane] + step->outside;
-        float d0 = p0[lane] + step->outside_before;
+        float x = row.x[lane];
+        float d = row.p[lane] + step->outside;
+        float d0 = row.p0[lane] + step->outside_before;
         float q = 1.0f / (d * d0);
         float e = step->numerator * (d0 * q);
-        float change = q * (step->numerator * ((p0[lane] - p[lane]) + step->outside_fall) + step->numerator_rise * d);
-        float vhat = greater(w_next[lane] * w_next[lane] + step->accumulator, step->relative_floor);
-        float relative_square = clamped_square(g) / vhat;
+        float change = q * (step->numerator * (row.fall[lane] + step->outside_fall) + step->numerator_rise * d);
+        float relative_square = clamped_square(g) / greater(x * x + step->accumulator, step->relative_floor);
         bool active = g != 0.0f;
 
         e = kept_if(active, e);

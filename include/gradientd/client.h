@@ -1,26 +1,39 @@
+// clang-format off
 // gradientd: the C client.
 //
 // A trainer hands each step's gradient to the daemon, which writes gradient coherence, Adam-type convergence ratios and
 // the trainer's own scalars into a TensorBoard event file:
 //
-//     struct gradientd_group groups[] = {{.name = "layer1/weight", .numel = 8192}, {.name = "layer1/bias", .numel =
-//     128}}; struct gradientd_parameter_group rates[] = {{.beta2 = 0.999, .eps = 1e-8}}; struct gradientd_options
-//     options = gradientd_options_default(); options.logdir = "runs"; options.run = "adam"; options.groups = groups,
-//     options.n_groups = 2; options.parameter_groups = rates, options.n_parameter_groups = 1; options.optimizer.rule =
-//     GRADIENTD_ADAM;
+//     struct gradientd_group groups[] = {
+//         {.name = "layer1/weight", .numel = 8192},
+//         {.name = "layer1/bias", .numel = 128},
+//     };
+//     struct gradientd_parameter_group rates[] = {{.beta2 = 0.999, .eps = 1e-8}};
+//     struct gradientd_options options = gradientd_options_default();
+//     options.logdir = "runs";
+//     options.run = "adam";
+//     options.groups = groups;
+//     options.n_groups = 2;
+//     options.parameter_groups = rates;
+//     options.n_parameter_groups = 1;
+//     options.optimizer.rule = GRADIENTD_ADAM;
 //
 //     struct gradientd_run *run;
 //     struct gradientd_error error;
 //     if (gradientd_open(&options, &run, &error) < 0)
-//         fprintf(stderr, "training goes on without gradientd: %s\n", error.text);   // run is NULL, and may stay so
+//         fprintf(stderr, "training goes on without gradientd: %s\n", error.text); // run is NULL, and may stay so
 //
-//     for (int64_t step = 1; step <= steps; step++) {
+//     for (int64_t number = 1; number <= steps; number++) {
 //         ...
-//         const float *gradients[] = {grad_weight, grad_bias};                       // NULL: no gradient this step
+//         const float *gradients[] = {grad_weight, grad_bias}; // NULL: no gradient this step
 //         double learning_rate = 1e-3;
 //         struct gradientd_scalar scalars[] = {{"train/loss", loss}};
-//         gradientd_submit(run, &(struct gradientd_step){.step = step, .learning_rates = &learning_rate,
-//                                                        .scalars = scalars, .n_scalars = 1}, gradients);
+//         struct gradientd_step step = {0};
+//         step.step = number;
+//         step.learning_rates = &learning_rate;
+//         step.scalars = scalars;
+//         step.n_scalars = 1;
+//         gradientd_submit(run, &step, gradients);
 //     }
 //     gradientd_close(run, GRADIENTD_SUCCESS);
 //
@@ -31,6 +44,7 @@
 //
 // Results: 0 done; a positive gradientd_result is an outcome a trainer may want to know; a negative errno says the
 // arguments are wrong (gradientd_last_error() names what).
+// clang-format on
 #pragma once
 
 #include <stdbool.h>
@@ -52,6 +66,10 @@ enum gradientd_result {
     GRADIENTD_DETACHED = 2, // there is no daemon behind this run (any more)
 };
 
+// What is submitted is the gradient as the optimiser consumes it: with coupled weight decay (PyTorch's Adam, Adagrad, SGD)
+// that is g + wd x, with `maximize` negated; decoupled decay (AdamW) changes nothing. Centred RMSprop subtracts a mean
+// that is not kept here: follow it as GRADIENTD_SGD, for its coherence alone.
+//
 // The optimiser's update rule: it decides what the effective step a / (sqrt(vhat) + eps) is.
 enum gradientd_rule {
     GRADIENTD_SGD = 1, // with or without momentum
@@ -109,7 +127,9 @@ struct gradientd_options {
     const struct gradientd_parameter_group *parameter_groups;
     size_t n_parameter_groups; // at least 1
     struct gradientd_optimizer optimizer;
-    int64_t first_step; // the first step that will be submitted
+    // The first step that will be submitted, at least 0; a later one after a restart from a checkpoint. It must be
+    // true: TensorBoard drops what earlier files of the run have from this step on.
+    int64_t first_step;
     double wall_time;   // seconds since the epoch, of the file's first records; 0: now
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
@@ -191,7 +211,8 @@ GRADIENTD_API int gradientd_submit(struct gradientd_run *run, const struct gradi
 // The same without the copy: gradientd_acquire() gives the floats of a free slot, all groups one after the other
 // (group i starts at the sum of the numel before it), valid and writable until gradientd_commit() hands them over.
 // NULL: no slot is free within max_stall; compute into a buffer of your own and still call gradientd_commit(), which
-// then counts the step as skipped. After a commit the floats are read-only for the trainer until the slot comes back. `present`, where not NULL, has one flag per group.
+// then counts the step as skipped. After a commit the floats are read-only for the trainer until the slot comes back.
+// `present`, where not NULL, has one flag per group.
 GRADIENTD_API float *gradientd_acquire(struct gradientd_run *run);
 GRADIENTD_API int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *step, const bool *present);
 

@@ -13,6 +13,11 @@ WHOLE_HISTORY_RULES = ("amsgrad", "adagrad", "adafom")
 CORRECTED_BY_DEFAULT = ("adam", "adamw")
 
 
+def memory_steps(beta2):
+    """3 / (1 - b2), rounded up; the factor is for 1 - b2 as it rounds (3 / (1 - 0.9) is 30.000000000000007)."""
+    return math.ceil(3 / (1 - beta2) * (1 - 1e-12))
+
+
 class GroupState:
     def __init__(self, group):
         self.group = group
@@ -21,6 +26,8 @@ class GroupState:
         self.counted = np.zeros(group.numel, bool)  # has been active before
         self.effective = None  # e of the last applied step in which the group was present
         self.lag = group.step_lag  # how far its own t is behind optimizer_step
+        self.updates = 0  # applied steps in which the group was present
+        self.missing = 0  # the run's missing steps when it was last present
 
 
 class Reference:
@@ -36,6 +43,7 @@ class Reference:
         self.first_optimizer_step = None
         self.last_optimizer_step = None
         self.applied_steps = 0
+        self.missing = 0  # optimiser steps between the applied ones that were not seen
         self.silent_steps = 0
         self.kept = []  # (A, B, C, D) after each applied step of the family, from n = 1
 
@@ -72,18 +80,18 @@ class Reference:
 
     @staticmethod
     def _health(gradients, non_finite):
-        together = np.concatenate([[], *(g for g in gradients if g is not None)])
-        bad = np.concatenate([np.zeros(0, bool), *non_finite])
+        if all(gradient is None for gradient in gradients):
+            return {}
+        together = np.concatenate([g for g in gradients if g is not None])
+        bad = np.concatenate(non_finite)
         norm = math.sqrt(np.sum(together**2))
-        values = {
+        return {
             "gradient/norm": norm,
             "gradient/norm_max": norm,  # the run writes every step
-            "gradient/max_abs": np.max(np.abs(together), initial=0.0),
+            "gradient/max_abs": np.max(np.abs(together)),
             "gradient/non_finite": np.sum(bad),
+            "gradient/zero_fraction": np.sum((together == 0) & ~bad) / together.size,
         }
-        if together.size:
-            values["gradient/zero_fraction"] = np.sum((together == 0) & ~bad) / together.size
-        return values
 
     # --- coherence
 
@@ -127,7 +135,7 @@ class Reference:
             return
         self.silent_steps = math.inf
         if self.rule not in WHOLE_HISTORY_RULES:
-            self.silent_steps = 3 / (1 - max(self.beta2))
+            self.silent_steps = memory_steps(max(self.beta2))
 
     def _adam(self, step, gradients):
         optimizer_step = step.optimizer_step or (self.last_optimizer_step or 0) + 1
@@ -136,25 +144,33 @@ class Reference:
         advance = optimizer_step - self.last_optimizer_step  # 1, and 1 more for each missing step
         self.last_optimizer_step = optimizer_step
         self.applied_steps += 1
+        self.missing += advance - 1
 
         sums = np.zeros(4)
-        sizes, relative, elements = [], 0.0, 0
+        sizes, elements, relative, relative_elements = [], 0, 0.0, 0
         for state, gradient in zip(self.groups, gradients):
             if gradient is None:
                 if not self.run.absent_counts:
                     state.lag += advance
                 continue
             effective, vhat = self._advance(state, gradient, step, advance, optimizer_step - state.lag)
-            sums += self._terms(state, gradient, effective, advance)
+            sums += self._terms(state, gradient, effective)
             sizes.append(effective[gradient != 0])
-            relative += self._relative_squares(state, gradient, vhat)
             elements += gradient.size
+            state.updates += 1
+            if self._has_filled(state):
+                relative += self._relative_squares(state, gradient, vhat)
+                relative_elements += gradient.size
             state.counted |= gradient != 0
             state.effective = effective
+            state.missing = self.missing
 
         if self.applied_steps <= self.silent_steps:
             return {}
-        return self._family(sums, np.concatenate([[], *sizes]), relative, elements)
+        values = self._family(sums, np.concatenate([[], *sizes]), elements)
+        if relative_elements:
+            values["adam/rms"] = math.sqrt(relative / relative_elements)
+        return values
 
     def _advance(self, state, gradient, step, advance, t):
         """Moves a present group's second moment; returns (e_t, vhat_t), each per coordinate."""
@@ -189,12 +205,12 @@ class Reference:
         with np.errstate(divide="ignore"):  # coordinates that have never been active, where eps is 0
             return rate / (np.sqrt(vhat + optimizer.eps_root) + eps), vhat
 
-    def _terms(self, state, gradient, effective, advance):
+    def _terms(self, state, gradient, effective):
         """What this step adds to A, B, C, D."""
         active = gradient != 0
         e = effective[active]
         terms = np.array([np.sum(e), np.sum((e * gradient[active]) ** 2), 0.0, 0.0])
-        if state.effective is None or advance > 1:
+        if state.effective is None or state.missing != self.missing:
             return terms
         compared = active if self.rule == "sgd" else active & state.counted
         change = effective[compared] - state.effective[compared]
@@ -202,13 +218,11 @@ class Reference:
         return terms
 
     def _relative_squares(self, state, gradient, vhat):
-        if vhat is None:
-            return 0.0
         active = gradient != 0
         floor = self.eps[state.group.parameter_group] ** 2
         return np.sum(gradient[active] ** 2 / np.maximum(vhat[active], floor))
 
-    def _family(self, sums, sizes, relative, elements):
+    def _family(self, sums, sizes, elements):
         before = self.kept[-1] if self.kept else np.zeros(4)
         self.kept.append(before + sums)
         values = {f"step_sums/{name}": one for name, one in zip("ABCD", sums)}
@@ -218,16 +232,15 @@ class Reference:
         if sizes.size:
             values["adam/step_size_min"] = np.min(sizes)
             values["adam/step_size_mean"] = np.mean(sizes)
-        if elements and self._shows_rms():
-            values["adam/rms"] = math.sqrt(relative / elements)
         return values | self._ratios()
 
-    def _shows_rms(self):
+    def _has_filled(self, state):
+        """An uncorrected v starts at 0: g^2 / vhat means something once it has filled."""
         if self.rule == "sgd":
             return False
         if self.rule not in EMA_RULES or self._bias_corrected():
             return True
-        return self.applied_steps >= 3 / (1 - max(self.beta2))
+        return state.updates >= memory_steps(self.beta2[state.group.parameter_group])
 
     def _ratios(self):
         n = len(self.kept)

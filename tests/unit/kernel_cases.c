@@ -11,42 +11,42 @@
 const struct rule_form rule_forms[] = {
     {.name = "no state"},
     {"adam, first step", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .measured = true, .numerator = 3.2e-5f, .outside = 3.2e-10f,
+     {.gain = 0.001f, .keep = 1.0f, .scale = 1.5f, .scale_before = 1.5f, .measured = true, .numerator = 3.2e-5f, .outside = 3.2e-10f,
       .outside_before = 3.2e-10f, .relative_floor = 1e-19f}},
     {"adam, corrected, eps outside", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 4e-5f, .numerator_rise = 1e-5f,
+     {.gain = 0.001f, .keep = 1.0f, .scale = 2.5f, .scale_before = 2.75f, .scale_fall = 0.25f, .measured = true, .has_before = true, .numerator = 4e-5f, .numerator_rise = 1e-5f,
       .outside = 4e-9f, .outside_before = 3e-9f, .outside_fall = 3e-9f - 4e-9f, .relative_floor = 1.6e-17f}},
     {"adam, eps 0, falling rate", true, false,
-     {.gain = 0.9f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.005f,
+     {.gain = 0.9f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.005f,
       .numerator_rise = -0.0001f}},
     {"rmsprop, eps inside", true, false,
-     {.gain = 0.1f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .inside = 1e-8f,
+     {.gain = 0.1f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .inside = 1e-8f,
       .inside_before = 1e-8f}},
     {"adam, eps inside from the second step on", true, false,
-     {.gain = 0.05f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = 0.002f,
+     {.gain = 0.05f, .keep = 1.0f, .scale = 3.0f, .scale_before = 4.0f, .scale_fall = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = 0.002f,
       .inside = 1e-4f, .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"amsgrad", true, true,
-     {.gain = 0.01f, .keep = 1.0f, .max_scale = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f,
+     {.gain = 0.01f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .max_scale = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f,
       .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"amsgrad, corrected maximum, eps inside", true, true,
-     {.gain = 0.01f, .keep = 1.0f, .max_scale = 1.7f, .measured = true, .has_before = true, .numerator = 0.001f,
+     {.gain = 0.01f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .max_scale = 1.7f, .measured = true, .has_before = true, .numerator = 0.001f,
       .numerator_rise = -0.0001f, .inside = 1e-6f, .inside_before = 2e-6f, .outside = 2e-8f, .outside_before = 3e-8f,
       .outside_fall = 3e-8f - 2e-8f, .relative_floor = 1e-16f}},
     {"adagrad", true, false,
-     {.gain = 1.0f, .keep = 0.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = -1e-5f,
+     {.gain = 1.0f, .keep = 0.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = -1e-5f,
       .inside = 0.1f, .inside_before = 0.1f, .outside = 1e-10f, .outside_before = 1e-10f, .accumulator = 0.1f,
       .relative_floor = 1e-20f}},
     {"adafom", true, false,
-     {.gain = 0.02f, .keep = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f, .outside = 1e-8f,
+     {.gain = 0.02f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f, .outside = 1e-8f,
       .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"adam after a long gap", true, false,
-     {.gain = 1e-6f, .keep = 1.0f, .from_square = true, .measured = true, .numerator = 0.001f, .outside = 1e-8f,
+     {.gain = 1e-6f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .from_square = true, .measured = true, .numerator = 0.001f, .outside = 1e-8f,
       .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"adam, decay 0", true, false,
-     {.gain = 0.0f, .keep = 1.0f, .from_square = true, .measured = true, .has_before = true, .numerator = 0.001f,
+     {.gain = 0.0f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .from_square = true, .measured = true, .has_before = true, .numerator = 0.001f,
       .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
     {"adam, not measured", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .has_before = true, .numerator = 0.001f, .outside = 1e-8f, .outside_before = 1e-8f,
+     {.gain = 0.001f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .has_before = true, .numerator = 0.001f, .outside = 1e-8f, .outside_before = 1e-8f,
       .relative_floor = 1e-16f}},
 };
 // clang-format on
@@ -338,18 +338,24 @@ static void follow_state(const struct gd_second_moment_step *step, float g, floa
 // The errors of the effective step and of what follows from it, of an active element.
 static void follow_terms(const struct gd_second_moment_step *step, float g, struct approx w_before, struct approx w,
                          struct element_terms *terms) {
-    struct approx p = inside_root(w, (long double)step->inside);
-    struct approx p0 = inside_root(w_before, (long double)step->inside_before);
+    struct approx x = multiply(w, exact((long double)step->scale));
+    struct approx x0 = multiply(w_before, exact((long double)step->scale_before));
+    struct approx p = inside_root(x, (long double)step->inside);
+    struct approx p0 = inside_root(x0, (long double)step->inside_before);
     struct approx d = add(p, exact((long double)step->outside));
     struct approx d0 = add(p0, exact((long double)step->outside_before));
     struct approx q = divide(exact(1.0L), multiply(d, d0));
     struct approx numerator = exact((long double)step->numerator);
-    struct approx fall = add(subtract(p0, p), exact((long double)step->outside_fall));
+    struct approx root_fall = multiply(subtract(w_before, w), exact((long double)step->scale));
+    struct approx scale_fall = multiply(w_before, exact((long double)step->scale_fall));
+    bool inside = step->inside > 0.0f || step->inside_before > 0.0f;
+    struct approx fall = inside ? subtract(p0, p) : add(root_fall, scale_fall);
+    fall = add(fall, exact((long double)step->outside_fall));
     struct approx rise = multiply(exact((long double)step->numerator_rise), d);
     struct approx change = multiply(q, add(multiply(numerator, fall), rise));
     struct approx update;
     struct approx square = at_most_float_max(multiply(exact((long double)g), exact((long double)g)));
-    struct approx vhat = add(multiply(w, w), exact((long double)step->accumulator));
+    struct approx vhat = add(multiply(x, x), exact((long double)step->accumulator));
 
     terms->step_size = multiply(numerator, multiply(d0, q));
     update = multiply(terms->step_size, exact((long double)g));
@@ -381,11 +387,12 @@ static void use_textbook_values(const struct gd_second_moment_step *step, float 
         return;
 
     long double w_before = root == 0.0f ? w : (long double)(maximum ? *maximum : root);
-    long double e =
-        (long double)step->numerator / (sqrtl(w * w + (long double)step->inside) + (long double)step->outside);
-    long double e_before =
-        ((long double)step->numerator - (long double)step->numerator_rise) /
-        (sqrtl(w_before * w_before + (long double)step->inside_before) + (long double)step->outside_before);
+    w *= (long double)step->scale;
+    w_before *= (long double)step->scale_before;
+    long double d = sqrtl(w * w + (long double)step->inside) + (long double)step->outside;
+    long double d0 = sqrtl(w_before * w_before + (long double)step->inside_before) + (long double)step->outside_before;
+    long double e = (long double)step->numerator / d;
+    long double e_before = ((long double)step->numerator - (long double)step->numerator_rise) / d0;
     long double vhat = w * w + (long double)step->accumulator;
 
     terms->step_size = replace_value(terms->step_size, e);

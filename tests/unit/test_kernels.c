@@ -264,6 +264,8 @@ static struct gd_step_sums p2_simulate(const struct p2_run *run) {
             .gain = (float)(1.0 - b2),
             .keep = 1.0f,
             .max_scale = 1.0f,
+            .scale = 1.0f,
+            .scale_before = 1.0f,
             .measured = true,
             .has_before = t > 1,
             .numerator = (float)p2_rate(run, t),

@@ -97,17 +97,20 @@ static struct contract_element contract_element(const struct gd_second_moment_st
 
     float w_next = s->max_scale > 0.0f ? out.maximum_next : out.root_next;
     float w = r == 0.0f ? w_next : s->max_scale > 0.0f ? m : r;
-    float p = s->inside > 0.0f ? sqrtf(w_next * w_next + s->inside) : w_next;
-    float p0 = s->inside_before > 0.0f ? sqrtf(w * w + s->inside_before) : w;
+    float x = w_next * s->scale;
+    float x0 = w * s->scale_before;
+    float p = s->inside > 0.0f ? sqrtf(x * x + s->inside) : x;
+    float p0 = s->inside_before > 0.0f ? sqrtf(x0 * x0 + s->inside_before) : x0;
+    float fall = s->inside > 0.0f || s->inside_before > 0.0f ? p0 - p : (w - w_next) * s->scale + w * s->scale_fall;
     float d = p + s->outside;
     float d0 = p0 + s->outside_before;
     float q = 1.0f / (d * d0);
     float e = s->numerator * (d0 * q);
-    float change = q * (s->numerator * ((p0 - p) + s->outside_fall) + s->numerator_rise * d);
+    float change = q * (s->numerator * (fall + s->outside_fall) + s->numerator_rise * d);
 
     out.A = e;
     out.B = (e * g) * (e * g);
-    out.relative_square = square / fmaxf(w_next * w_next + s->accumulator, s->relative_floor);
+    out.relative_square = square / fmaxf(x * x + s->accumulator, s->relative_floor);
     if (s->has_before && r > 0.0f) {
         out.C = fabsf(change);
         out.D = change * change;

@@ -1,0 +1,76 @@
+#include "reply.h"
+
+#include <stdio.h>
+
+#include "gradientd.pb-c.h"
+#include "gradientd/protocol.h"
+
+void gd_reply_welcome(struct gd_connection *connection) {
+    char name[] = "gradientd " GD_VERSION;
+    Gradientd__Welcome welcome = GRADIENTD__WELCOME__INIT;
+    welcome.protocol_version = GRADIENTD_PROTOCOL_VERSION;
+    welcome.layout_version = GRADIENTD_LAYOUT_VERSION;
+    welcome.daemon = name;
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME;
+    message.welcome = &welcome;
+    gd_connection_send(connection, &message);
+}
+
+void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *layout) {
+    Gradientd__StreamLayout stream = GRADIENTD__STREAM_LAYOUT__INIT;
+    stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
+    stream.slots_offset = layout->slots_offset;
+    stream.slot_stride_bytes = layout->slot_stride_bytes;
+    stream.slots = layout->slots;
+    stream.slot_words_offset = layout->slot_words_offset;
+    Gradientd__StreamLayout *streams[] = {&stream};
+    Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
+    reply.layout_version = GRADIENTD_LAYOUT_VERSION;
+    reply.total_bytes = layout->total_bytes;
+    reply.waiting_offset = layout->waiting_offset;
+    reply.notices_offset = layout->notices_offset;
+    reply.commits_offset = layout->commits_offset;
+    reply.n_streams = 1;
+    reply.streams = streams;
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT;
+    message.layout = &reply;
+    gd_connection_send(connection, &message);
+}
+
+void gd_reply_attached(struct gd_connection *connection) {
+    Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
+    message.attached = &attached;
+    gd_connection_send(connection, &message);
+}
+
+void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence) {
+    Gradientd__Released released = GRADIENTD__RELEASED__INIT;
+    released.committed_sequence = committed_sequence;
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED;
+    message.released = &released;
+    gd_connection_send(connection, &message);
+}
+
+void gd_reply_error(struct gd_connection *connection, const struct gd_error *error) {
+    char field[64], text[GD_ERROR_TEXT_BYTES]; // protobuf-c's fields are not const
+    snprintf(field, sizeof(field), "%s", error->field);
+    snprintf(text, sizeof(text), "%s", error->text);
+    Gradientd__Error reply = GRADIENTD__ERROR__INIT;
+    reply.code = (Gradientd__ErrorCode)error->code;
+    reply.field = field;
+    reply.text = text;
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
+    message.error = &reply;
+    gd_connection_send(connection, &message);
+}

@@ -1,0 +1,14 @@
+// What the daemon says to a client: plain values into messages on a connection.
+#pragma once
+
+#include <stdint.h>
+
+#include "connection.h"
+#include "error.h"
+#include "layout.h"
+
+void gd_reply_welcome(struct gd_connection *connection);
+void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *layout);
+void gd_reply_attached(struct gd_connection *connection);
+void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence);
+void gd_reply_error(struct gd_connection *connection, const struct gd_error *error);

@@ -1,0 +1,29 @@
+// The real daemon as a child process of a test. $GRADIENTD_TEST_DAEMON names its program.
+#pragma once
+
+#include <sys/types.h>
+
+enum { DAEMON_PATH_BYTES = 128 };
+
+struct daemon_process {
+    pid_t pid;
+    int pidfd;
+    char socket[DAEMON_PATH_BYTES];
+    char log[DAEMON_PATH_BYTES]; // what it says on stderr
+};
+
+// The daemon's program.
+const char *daemon_process_program(void);
+
+// Starts a daemon that listens in `directory` and waits until it takes connections. It dies with the test.
+void daemon_process_start(struct daemon_process *daemon, const char *directory);
+
+// SIGTERM; fails the test unless the daemon ends soon and with status 0 (a sanitizer's finding is another status).
+void daemon_process_stop(struct daemon_process *daemon);
+
+// SIGKILL, and waits for its end.
+void daemon_process_kill(struct daemon_process *daemon);
+
+// SIGSTOP, and waits until it has stopped; SIGCONT.
+void daemon_process_freeze(const struct daemon_process *daemon);
+void daemon_process_thaw(const struct daemon_process *daemon);

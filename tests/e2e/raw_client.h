@@ -1,0 +1,100 @@
+// A client without the client library: frames, messages and descriptors as a test wants them, right or wrong.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gradientd.pb-c.h"
+
+struct raw_client {
+    int fd;
+    uint64_t total_bytes; // as Layout said, like the offsets
+    uint64_t slots_offset, slot_stride_bytes, slot_words_offset;
+    uint64_t waiting_offset, notices_offset, commits_offset;
+    uint32_t slots;
+    uint8_t *memory; // mapped once attached
+};
+
+// Connects to the socket at `path`.
+struct raw_client raw_client_connect(const char *path);
+
+// Closes the connection and unmaps the memory.
+void raw_client_close(struct raw_client *client);
+
+// Sends bytes as they are, with `n_fds` descriptors, which stay the caller's.
+void raw_client_send_bytes(struct raw_client *client, const void *data, size_t bytes, const int *fds, size_t n_fds);
+
+// Sends one frame.
+void raw_client_send(struct raw_client *client, const Gradientd__ClientMessage *message, const void *payload,
+                     size_t payload_bytes);
+
+// The next message, which the caller frees; NULL when the daemon has closed the connection. Fails the test when neither
+// comes.
+Gradientd__DaemonMessage *raw_client_receive(struct raw_client *client);
+
+// Hello with this protocol version; the answer is left unread.
+void raw_client_say_hello(struct raw_client *client, uint32_t protocol_version);
+
+// An OpenRun to change and send: one GRADIENT stream in f32, the group table below, sgd, one parameter group.
+struct raw_open_run {
+    Gradientd__OpenRun message;
+    Gradientd__Stream stream, second_stream;
+    Gradientd__Stream *streams[2];
+    Gradientd__Optimizer optimizer;
+    Gradientd__ParameterGroup parameter_group;
+    Gradientd__ParameterGroup *parameter_groups[1];
+    uint8_t table[512];
+    size_t table_bytes;
+};
+
+enum { RAW_NUMEL = 8 }; // of the one group, "weights"
+
+// The struct points into itself: it must stay where it is.
+void raw_open_run_init(struct raw_open_run *open_run);
+void raw_client_send_open_run(struct raw_client *client, const struct raw_open_run *open_run);
+
+// Appends an entry to the group table.
+void raw_open_run_add_group(struct raw_open_run *open_run, const char *name, size_t name_bytes, uint64_t numel,
+                            uint32_t parameter_group, uint32_t step_lag);
+
+// Attach that declares and brings what it is given.
+void raw_client_send_attach(struct raw_client *client, const Gradientd__Attach *attach, const int *fds, size_t n_fds);
+
+// A memfd of `bytes` allocated bytes with these seals.
+int raw_memory_new(uint64_t bytes, int seals);
+
+// Words of the attached memory, as another process may be writing them.
+uint32_t raw_client_load_u32(const struct raw_client *client, uint64_t offset);
+uint64_t raw_client_load_u64(const struct raw_client *client, uint64_t offset);
+
+// Says that this client will wait for Released.
+void raw_client_wait(struct raw_client *client);
+
+// How far raw_client_advance() goes.
+enum raw_stage { RAW_CONNECTED, RAW_WELCOME, RAW_LAID_OUT, RAW_ATTACHED };
+
+// Goes from a fresh connection to `stage`, as a good client would. The run's event file is `event_path`, which may be
+// NULL before RAW_ATTACHED.
+void raw_client_advance(struct raw_client *client, enum raw_stage stage, const char *event_path);
+
+// From Welcome to Attached with an OpenRun of the test's own.
+void raw_client_attach(struct raw_client *client, const struct raw_open_run *open_run, const char *event_path);
+
+// A Snapshot to change and send: step 1, slot 0.
+struct raw_snapshot {
+    Gradientd__Snapshot message;
+    Gradientd__StreamElements elements;
+    Gradientd__StreamElements *streams[1];
+    Gradientd__ParameterGroupStep rates;
+    Gradientd__ParameterGroupStep *parameter_groups[1];
+    Gradientd__Scalar scalar;
+    Gradientd__Scalar *scalars[1];
+};
+
+// The struct points into itself: it must stay where it is.
+void raw_snapshot_init(struct raw_snapshot *snapshot, uint64_t sequence, int64_t step, uint32_t slot);
+void raw_client_send_snapshot(struct raw_client *client, const struct raw_snapshot *snapshot);
+
+void raw_client_send_scalars(struct raw_client *client, uint64_t sequence, int64_t step, double wall_time,
+                             const char *tag);
+void raw_client_send_close_run(struct raw_client *client, uint64_t sequence, Gradientd__Outcome outcome);

@@ -1,0 +1,310 @@
+// The daemon dies, stops or is slow: the job goes on, and what was promised of the file holds.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon_process.h"
+#include "event_values.h"
+#include "scratch.h"
+#include "trainer.h"
+
+static char directory[SCRATCH_PATH_BYTES];
+static struct daemon_process daemon_process;
+static struct trainer_warnings warnings;
+
+static void set_up(void) {
+    scratch_make(directory);
+    daemon_process_start(&daemon_process, directory);
+}
+
+static void tear_down(void) {
+    if (daemon_process.pid > 0)
+        daemon_process_stop(&daemon_process);
+    scratch_remove(directory);
+}
+
+TestSuite(client_faults, .init = set_up, .fini = tear_down, .timeout = 120);
+
+static int submit_one(struct gradientd_run *run, int64_t i) {
+    float gradient[TRAINER_NUMEL];
+    trainer_gradient(i, gradient);
+    struct gradientd_step step = trainer_step(i);
+    return trainer_submit(run, &step, gradient);
+}
+
+// Goes on training after step `last` until the run knows that it is lost.
+static void expect_lost(struct gradientd_run *run, int64_t last) {
+    enum { STEPS_MAX = 100 };
+    int result = GRADIENTD_SKIPPED;
+    int64_t i = last + 1;
+    for (; i <= last + STEPS_MAX && result != GRADIENTD_DETACHED; i++) {
+        result = submit_one(run, i);
+        cr_assert(result == GRADIENTD_SKIPPED || result == GRADIENTD_DETACHED, "step %lld: %d", (long long)i, result);
+    }
+    cr_assert_eq(result, GRADIENTD_DETACHED, "%d steps did not notice that the daemon is gone", STEPS_MAX);
+    cr_assert_eq(warnings.count, 1);
+    cr_assert(strstr(warnings.text, "went away"), "%s", warnings.text);
+    cr_assert(strstr(gradientd_last_error(run), "went away"), "%s", gradientd_last_error(run));
+
+    const struct gradientd_scalar scalar = {"a", 1.0f};
+    cr_assert_eq(submit_one(run, i), GRADIENTD_DETACHED);
+    cr_assert_null(gradientd_acquire(run));
+    cr_assert_eq(gradientd_scalars(run, i, 0.0, &scalar, 1), GRADIENTD_DETACHED);
+    double before = scratch_now();
+    cr_assert_eq(gradientd_close(run, GRADIENTD_SUCCESS), GRADIENTD_DETACHED);
+    cr_assert_lt(scratch_now() - before, 5.0, "close waited for a daemon that is gone");
+    cr_assert_eq(warnings.count, 1);
+}
+
+Test(client_faults, killed_daemon) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "killed", &warnings);
+    struct gradientd_run *run = trainer_open(&options);
+    trainer_submit_steps(run, 1, 50);
+    daemon_process_kill(&daemon_process);
+    expect_lost(run, 50);
+}
+
+// Loses the daemon without options.warn, with `stderr_fd` as stderr.
+static void lose_daemon_onto(int stderr_fd) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "quiet", NULL);
+    struct gradientd_run *run = trainer_open(&options);
+    trainer_submit_steps(run, 1, 5);
+    daemon_process_kill(&daemon_process);
+    int kept = dup(STDERR_FILENO);
+    dup2(stderr_fd, STDERR_FILENO);
+    int64_t i = 6;
+    while (submit_one(run, i) != GRADIENTD_DETACHED)
+        i++;
+    submit_one(run, i + 1);
+    gradientd_close(run, GRADIENTD_SUCCESS);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+}
+
+Test(client_faults, warning_is_one_line_on_stderr) {
+    char text[4096];
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    lose_daemon_onto(ends[1]);
+    close(ends[1]);
+    ssize_t bytes = read(ends[0], text, sizeof(text));
+    cr_assert_gt(bytes, 0, "nothing is said");
+    cr_assert_eq(memchr(text, '\n', (size_t)bytes), text + bytes - 1, "%.*s", (int)bytes, text);
+    cr_assert(memmem(text, (size_t)bytes, "went away", 9), "%.*s", (int)bytes, text);
+}
+
+Test(client_faults, warning_to_a_closed_pipe_raises_no_signal) {
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    close(ends[0]);
+    lose_daemon_onto(ends[1]);
+    close(ends[1]);
+}
+
+Test(client_faults, warning_to_a_full_pipe_does_not_block) {
+    char zeros[4096] = {0};
+    int ends[2];
+    cr_assert_eq(pipe2(ends, O_NONBLOCK), 0);
+    while (write(ends[1], zeros, sizeof(zeros)) > 0)
+        ;
+    fcntl(ends[1], F_SETFL, 0);
+    lose_daemon_onto(ends[1]);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+// Submits from step `first` to a stopped daemon until a step is skipped; the number of that step.
+static int64_t fill_slots(struct gradientd_run *run, int64_t first) {
+    enum { SLOTS = TRAINER_MAX_LAG + 1 + 2 };
+    int64_t i = first;
+    while (submit_one(run, i) == GRADIENTD_OK) {
+        i++;
+        cr_assert_leq(i, first + SLOTS, "a stopped daemon frees slots");
+    }
+    cr_assert_eq(gradientd_skipped(run), 1);
+    return i;
+}
+
+Test(client_faults, killed_daemon_with_all_slots_taken) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "killed", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_freeze(&daemon_process);
+    int64_t last = fill_slots(run, 1);
+    daemon_process_kill(&daemon_process);
+    expect_lost(run, last);
+}
+
+Test(client_faults, terminated_daemon) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "terminated", &warnings);
+    struct gradientd_run *run = trainer_open(&options);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    trainer_submit_steps(run, 1, 50);
+    daemon_process_stop(&daemon_process);
+    expect_lost(run, 50);
+
+    struct event_values values;
+    event_values_read(path, &values); // SIGTERM drains what was submitted, and ends no file
+    cr_assert(values.whole);
+    cr_assert_eq(event_values_count(&values, "gradient/norm"), 50);
+    cr_assert_eq(values.stops, 0);
+    event_values_free(&values);
+}
+
+struct progress {
+    struct gradientd_run *run;
+    int64_t *step;
+    unsigned *accepted;
+};
+
+// Trains one step more; whether the daemon took it.
+static bool takes_a_step(const void *context) {
+    const struct progress *progress = context;
+    int result = submit_one(progress->run, ++*progress->step);
+    cr_assert(result == GRADIENTD_OK || result == GRADIENTD_SKIPPED, "%d", result);
+    *progress->accepted += result == GRADIENTD_OK;
+    return result == GRADIENTD_OK;
+}
+
+Test(client_faults, stopped_daemon_costs_steps_and_no_time) {
+    enum { STEPS_WHILE_STOPPED = 1000 };
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "stopped", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+
+    daemon_process_freeze(&daemon_process);
+    int64_t first_skipped = fill_slots(run, 1);
+    unsigned accepted = (unsigned)first_skipped - 1;
+    for (int64_t i = first_skipped + 1; i <= STEPS_WHILE_STOPPED; i++) // one that waited would wait for ever
+        cr_assert_eq(submit_one(run, i), GRADIENTD_SKIPPED);
+    cr_assert_eq(gradientd_skipped(run), STEPS_WHILE_STOPPED - accepted);
+
+    int64_t step = STEPS_WHILE_STOPPED;
+    daemon_process_thaw(&daemon_process);
+    struct progress progress = {run, &step, &accepted};
+    cr_assert(scratch_wait_until(takes_a_step, &progress, 20.0), "no step is taken after SIGCONT");
+    cr_assert_eq(gradientd_skipped(run), (uint64_t)step - accepted);
+    trainer_close(run);
+    cr_assert_eq(warnings.count, 0, "%s", warnings.text);
+
+    struct event_values values;
+    event_values_read(path, &values);
+    cr_assert_eq(event_values_count(&values, "gradient/norm"), accepted);
+    const struct event_value *fraction = event_values_find(&values, "gradientd/observed_fraction", step);
+    cr_assert(fraction);
+    cr_assert_float_eq(fraction->value, (float)accepted / (float)step, 1e-6f);
+    event_values_free(&values);
+}
+
+Test(client_faults, step_waits_no_longer_than_max_stall) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "stall", &warnings);
+    options.max_stall = 0.05;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_freeze(&daemon_process);
+    int64_t last = fill_slots(run, 1);
+    double before = scratch_now();
+    cr_assert_eq(submit_one(run, last + 1), GRADIENTD_SKIPPED);
+    double waited = scratch_now() - before;
+    cr_assert(waited >= 0.05 && waited < 5.0, "waited %f s", waited);
+    daemon_process_thaw(&daemon_process);
+    trainer_close(run);
+}
+
+Test(client_faults, scalars_outlive_skipped_steps) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "scalars", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    daemon_process_freeze(&daemon_process);
+    int64_t skipped = fill_slots(run, 1) + 1;
+
+    const struct gradientd_scalar loss = {"train/loss", 0.5f};
+    struct gradientd_step step = trainer_step(skipped);
+    float gradient[TRAINER_NUMEL];
+    trainer_gradient(skipped, gradient);
+    step.scalars = &loss;
+    step.n_scalars = 1;
+    cr_assert_eq(trainer_submit(run, &step, gradient), GRADIENTD_SKIPPED);
+    cr_assert_null(gradientd_acquire(run));
+    step = trainer_step(skipped + 1);
+    step.scalars = &loss;
+    step.n_scalars = 1;
+    cr_assert_eq(gradientd_commit(run, &step, NULL), GRADIENTD_SKIPPED);
+    cr_assert_eq(gradientd_skipped(run), 3);
+    daemon_process_thaw(&daemon_process);
+    trainer_close(run);
+
+    struct event_values values;
+    event_values_read(path, &values);
+    for (int64_t i = skipped; i <= skipped + 1; i++) {
+        const struct event_value *value = event_values_find(&values, "train/loss", i);
+        cr_assert(value && value->value == 0.5f, "step %lld", (long long)i);
+        cr_assert_null(event_values_find(&values, "gradient/norm", i));
+    }
+    event_values_free(&values);
+}
+
+Test(client_faults, close_gives_a_stopped_daemon_close_timeout) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "close", &warnings);
+    options.close_timeout = 0.1;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_freeze(&daemon_process);
+    double before = scratch_now();
+    cr_assert_eq(gradientd_close(run, GRADIENTD_SUCCESS), GRADIENTD_DETACHED);
+    double waited = scratch_now() - before;
+    cr_assert(waited >= 0.1 && waited < 5.0, "waited %f s", waited);
+    cr_assert_eq(warnings.count, 1);
+    cr_assert(strstr(warnings.text, "close_timeout"), "%s", warnings.text);
+    daemon_process_thaw(&daemon_process);
+}
+
+enum { MANY_TAGS = 64, LONG_TAG = 200 };
+
+// The trainer's scalars until the next would fit neither the socket of a stopped daemon nor the client's buffer, to the
+// last byte: large messages first, then ever smaller ones. Returns how many values were taken.
+static size_t fill_output(struct gradientd_run *run) {
+    char tags[MANY_TAGS][LONG_TAG + 1];
+    struct gradientd_scalar scalars[MANY_TAGS];
+    size_t taken = 0;
+    int64_t step = 0;
+    for (int i = 0; i < MANY_TAGS; i++) {
+        snprintf(tags[i], sizeof(tags[i]), "%0*d", LONG_TAG, i);
+        scalars[i] = (struct gradientd_scalar){tags[i], 1.0f};
+    }
+    while (gradientd_scalars(run, step++, TRAINER_WALL_TIME, scalars, MANY_TAGS) == GRADIENTD_OK)
+        taken += MANY_TAGS;
+    for (int bytes = LONG_TAG; bytes > 0; bytes--) {
+        scalars[0].tag = tags[0] + LONG_TAG - bytes;
+        while (gradientd_scalars(run, step++, TRAINER_WALL_TIME, scalars, 1) == GRADIENTD_OK)
+            taken++;
+    }
+    cr_assert_eq(gradientd_scalars(run, step, TRAINER_WALL_TIME, scalars, 1), GRADIENTD_SKIPPED);
+    return taken;
+}
+
+Test(client_faults, run_with_a_full_buffer_still_closes) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "full", &warnings);
+    struct gradientd_run *run = trainer_open(&options);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    daemon_process_freeze(&daemon_process);
+    size_t taken = fill_output(run);
+    daemon_process_thaw(&daemon_process);
+    trainer_close(run);
+    cr_assert_eq(warnings.count, 0, "%s", warnings.text);
+
+    struct event_values values;
+    event_values_read(path, &values);
+    cr_assert_eq(values.n_values, taken);
+    cr_assert_eq(values.stops, 1);
+    event_values_free(&values);
+}

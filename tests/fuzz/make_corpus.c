@@ -1,0 +1,270 @@
+// Writes the seed corpora of the fuzz targets from valid messages and records. Usage: make_corpus DIRECTORY
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "event.h"
+#include "frame.h"
+#include "gradientd.pb-c.h"
+#include "gradientd/protocol.h"
+
+enum { SEED_BYTES_MAX = 8192 };
+
+static const char *root;
+
+static void write_seed(const char *target, const char *name, const uint8_t *data, size_t bytes) {
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%s", root, target);
+    mkdir(path, 0777);
+    snprintf(path, sizeof(path), "%s/%s/%s", root, target, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0 || write(fd, data, bytes) != (ssize_t)bytes) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        exit(EXIT_FAILURE);
+    }
+    close(fd);
+}
+
+// One message as a seed of both targets that take messages: as a frame, and in fuzz_decode.c's form.
+static void write_message(const char *name, const Gradientd__ClientMessage *message, const uint8_t *payload,
+                          size_t payload_bytes) {
+    uint8_t seed[SEED_BYTES_MAX];
+    size_t message_bytes = gradientd__client_message__get_packed_size(message);
+
+    gd_frame_write_header(seed, (uint32_t)message_bytes, (uint32_t)payload_bytes);
+    gradientd__client_message__pack(message, seed + GRADIENTD_FRAME_HEADER_BYTES);
+    uint8_t *end = seed + GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
+    if (payload_bytes > 0)
+        memcpy(end, payload, payload_bytes);
+    size_t frame_bytes = GRADIENTD_FRAME_HEADER_BYTES + message_bytes + payload_bytes;
+    write_seed("frame", name, seed, frame_bytes);
+
+    uint8_t *decode = seed + GRADIENTD_FRAME_HEADER_BYTES - 2;
+    decode[0] = (uint8_t)message_bytes;
+    decode[1] = (uint8_t)(message_bytes >> 8);
+    write_seed("decode", name, decode, 2 + message_bytes + payload_bytes);
+}
+
+static size_t add_group(uint8_t *table, const char *name, uint64_t numel, uint32_t parameter_group, uint32_t step_lag) {
+    size_t name_bytes = strlen(name);
+    gd_write_u64le(table, numel);
+    gd_write_u32le(table + 8, parameter_group);
+    gd_write_u32le(table + 12, step_lag);
+    table[16] = (uint8_t)name_bytes;
+    memcpy(table + GRADIENTD_TABLE_ENTRY_BYTES, name, name_bytes);
+    return GRADIENTD_TABLE_ENTRY_BYTES + name_bytes;
+}
+
+static void write_hello(void) {
+    char client[] = "make_corpus 1";
+    Gradientd__Hello hello = GRADIENTD__HELLO__INIT;
+    hello.protocol_version = GRADIENTD_PROTOCOL_VERSION;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_HELLO;
+    message.hello = &hello;
+    write_message("hello", &message, NULL, 0);
+    hello.client = client;
+    write_message("hello_named", &message, NULL, 0);
+}
+
+static void fill_optimizer(Gradientd__Optimizer *optimizer, int rule) {
+    *optimizer = (Gradientd__Optimizer)GRADIENTD__OPTIMIZER__INIT;
+    optimizer->rule = (Gradientd__Rule)rule;
+    optimizer->has_bias_correction = optimizer->bias_correction = rule == GRADIENTD__RULE__RMSPROP;
+    optimizer->has_maximum_of = rule == GRADIENTD__RULE__AMSGRAD;
+    optimizer->maximum_of = GRADIENTD__MAXIMUM_OF__CORRECTED;
+    optimizer->has_initial_accumulator = optimizer->has_learning_rate_decay = rule == GRADIENTD__RULE__ADAGRAD;
+    optimizer->initial_accumulator = 0.1;
+    optimizer->learning_rate_decay = 0.01;
+    optimizer->has_eps_root = rule == GRADIENTD__RULE__ADAM;
+    optimizer->eps_root = 1e-15;
+    if (rule != GRADIENTD__RULE__ADAGRAD)
+        optimizer->initial_accumulator = optimizer->learning_rate_decay = 0.0;
+}
+
+// One OpenRun for each rule, with more groups and options the higher the rule's number.
+static void write_open_runs(void) {
+    static char run[] = "a/b=1,c+d-e_f.g";
+    for (int rule = GRADIENTD__RULE__SGD; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
+        uint8_t table[512];
+        size_t table_bytes = 0;
+        char name[32];
+        Gradientd__Stream stream = GRADIENTD__STREAM__INIT;
+        Gradientd__Stream *streams[] = {&stream};
+        Gradientd__ParameterGroup rates = GRADIENTD__PARAMETER_GROUP__INIT;
+        Gradientd__ParameterGroup *parameter_groups[] = {&rates, &rates};
+        Gradientd__Optimizer optimizer;
+        Gradientd__OpenRun body = GRADIENTD__OPEN_RUN__INIT;
+        Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+
+        stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
+        stream.element_type = GRADIENTD__ELEMENT_TYPE__F32;
+        rates.has_beta2 = rates.has_eps = true;
+        rates.beta2 = 0.999;
+        rates.eps = 1e-8;
+        fill_optimizer(&optimizer, rule);
+        for (uint32_t i = 0; i < (uint32_t)rule; i++) {
+            snprintf(name, sizeof(name), "layer%u/w\xc3\xa9ight", i);
+            table_bytes += add_group(table + table_bytes, name, 1 + i, i % 2, i % 3);
+            stream.elements += 1 + i;
+        }
+        stream.has_elements = rule % 2;
+        body.run = run + 2 * (rule % 2);
+        body.wall_time = 1.7e9;
+        body.first_step = rule;
+        body.groups = (uint32_t)rule;
+        body.n_streams = 1;
+        body.streams = streams;
+        body.optimizer = &optimizer;
+        body.n_parameter_groups = 2;
+        body.parameter_groups = parameter_groups;
+        body.has_max_lag = body.has_inflight = rule > 3;
+        body.max_lag = body.inflight = (uint32_t)rule;
+        body.has_thinning = body.has_absent_counts = body.absent_counts = rule > 5;
+        message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN;
+        message.open_run = &body;
+        snprintf(name, sizeof(name), "open_run_rule%d", rule);
+        write_message(name, &message, table, table_bytes);
+    }
+}
+
+static void write_attachments(void) {
+    for (int declared = 0; declared < 4; declared++) {
+        char name[32];
+        Gradientd__Attach body = GRADIENTD__ATTACH__INIT;
+        Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+        body.has_memory = body.memory = declared > 0;
+        body.has_event_file = body.event_file = declared > 1;
+        body.has_pidfd = body.pidfd = declared > 2;
+        message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_ATTACH;
+        message.attach = &body;
+        snprintf(name, sizeof(name), "attach%d", declared);
+        write_message(name, &message, NULL, 0);
+    }
+}
+
+static void write_snapshots(void) {
+    uint8_t present[2] = {0xa5, 1};
+    char tags[2][16] = {"train/loss", "\xe2\x88\x87"};
+    Gradientd__Scalar scalars[2] = {GRADIENTD__SCALAR__INIT, GRADIENTD__SCALAR__INIT};
+    Gradientd__Scalar *scalar_pointers[] = {&scalars[0], &scalars[1]};
+    for (int i = 0; i < 2; i++) {
+        scalars[i].tag = tags[i];
+        scalars[i].value = (float)i;
+    }
+    for (int kind = 0; kind < 8; kind++) {
+        char name[32];
+        Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+        Gradientd__StreamElements *streams[] = {&elements};
+        Gradientd__ParameterGroupStep rates = GRADIENTD__PARAMETER_GROUP_STEP__INIT;
+        Gradientd__ParameterGroupStep *rate_pointers[] = {&rates, &rates};
+        Gradientd__Snapshot body = GRADIENTD__SNAPSHOT__INIT;
+        Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+
+        elements.kind = GRADIENTD__STREAM_KIND__GRADIENT;
+        elements.has_slot = true;
+        elements.slot = (uint32_t)kind;
+        rates.learning_rate = 1e-3;
+        rates.has_beta2 = rates.has_eps = kind & 1;
+        rates.beta2 = 0.9;
+        body.sequence = (uint64_t)kind + 1;
+        body.step = 1 << kind;
+        body.wall_time = 1.7e9 + kind;
+        body.n_streams = 1;
+        body.streams = streams;
+        body.n_parameter_groups = 2;
+        body.parameter_groups = rate_pointers;
+        body.has_optimizer_step = kind & 2;
+        body.optimizer_step = (uint64_t)kind;
+        body.has_applied = kind & 4;
+        body.has_groups_present = kind & 1;
+        body.groups_present = (ProtobufCBinaryData){sizeof(present), present};
+        body.n_scalars = (size_t)kind % 3;
+        body.scalars = scalar_pointers;
+        body.has_skipped = kind & 4;
+        body.skipped = 1000;
+        message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
+        message.snapshot = &body;
+        snprintf(name, sizeof(name), "snapshot%d", kind);
+        write_message(name, &message, NULL, 0);
+    }
+}
+
+static void write_endings(void) {
+    char tag[] = "validation/loss";
+    Gradientd__Scalar scalar = GRADIENTD__SCALAR__INIT;
+    Gradientd__Scalar *scalars[] = {&scalar, &scalar, &scalar};
+    Gradientd__Scalars values = GRADIENTD__SCALARS__INIT;
+    Gradientd__CloseRun close_run = GRADIENTD__CLOSE_RUN__INIT;
+    Gradientd__StatusRequest request = GRADIENTD__STATUS_REQUEST__INIT;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+
+    scalar.tag = tag;
+    values.sequence = 1;
+    values.step = 7;
+    values.wall_time = 1.7e9;
+    values.scalars = scalars;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS;
+    message.scalars = &values;
+    write_message("scalars0", &message, NULL, 0);
+    values.n_scalars = 3;
+    write_message("scalars3", &message, NULL, 0);
+
+    close_run.sequence = 300;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
+    message.close_run = &close_run;
+    close_run.outcome = GRADIENTD__OUTCOME__SUCCESS;
+    write_message("close_success", &message, NULL, 0);
+    close_run.outcome = GRADIENTD__OUTCOME__FAILURE;
+    write_message("close_failure", &message, NULL, 0);
+
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
+    message.status_request = &request;
+    write_message("status_request", &message, NULL, 0);
+}
+
+// Event files of growing length, whole and torn, each with right checksums and with the wish for them.
+static void write_records(void) {
+    for (int n_scalars = 0; n_scalars < 8; n_scalars++) {
+        uint8_t seed[SEED_BYTES_MAX] = {(uint8_t)(n_scalars & 1)};
+        struct gd_record_buffer buffer = {.data = seed + 1, .capacity = sizeof(seed) - 1};
+        struct gd_scalar scalars[8];
+        char name[32];
+
+        gd_event_append_start(&buffer, 1.7e9, n_scalars);
+        for (int i = 0; i < n_scalars; i++)
+            scalars[i] = (struct gd_scalar){"train/loss", (float)i, i % 3 == 0 ? "the loss" : i % 3 == 1 ? "" : NULL};
+        gd_event_append_scalars(&buffer, 1.7e9, 1, scalars, (size_t)n_scalars);
+        snprintf(name, sizeof(name), "open%d", n_scalars);
+        write_seed("record", name, seed, 1 + buffer.used);
+        gd_event_append_stop(&buffer, 1.7e9, 1);
+        snprintf(name, sizeof(name), "whole%d", n_scalars);
+        write_seed("record", name, seed, 1 + buffer.used);
+        snprintf(name, sizeof(name), "torn%d", n_scalars);
+        write_seed("record", name, seed, 1 + buffer.used - 3 * (size_t)(n_scalars + 1));
+    }
+    static const uint8_t empty_record[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0x29, 0x03, 0x98, 0x07, 0xd8, 0xea, 0x82, 0xa2};
+    write_seed("record", "empty_record", empty_record, sizeof(empty_record));
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: make_corpus DIRECTORY\n");
+        return EXIT_FAILURE;
+    }
+    root = argv[1];
+    mkdir(root, 0777);
+    write_hello();
+    write_open_runs();
+    write_attachments();
+    write_snapshots();
+    write_endings();
+    write_records();
+    return EXIT_SUCCESS;
+}

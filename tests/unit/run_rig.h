@@ -1,0 +1,64 @@
+// One run driven without a loop, for the tests of run.h: what the trainer, the server and a reader of the file do.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "run.h"
+#include "tensorboard.pb-c.h"
+
+enum { GROUPS = 3, EVENTS_MAX = 64 };
+
+// The run under test.
+extern struct gd_run *run;
+extern int memory_fd, event_fd; // the test's own duplicates
+extern struct gd_error error;   // of the last call that failed
+
+// max_lag 2 and inflight 1: slots 0 to 3.
+struct gd_open_run *small_open_run(void);
+
+void new_run(struct gd_open_run *open_run); // consumed
+int attach(void);
+void start(struct gd_open_run *open_run); // both
+void start_small(void);
+void free_run(void); // in any phase
+
+// A submission with everything it may point to in its block, as decode makes it.
+struct block {
+    struct gd_submission submission;
+    struct gd_adam_rates rates[4];
+    struct gd_user_scalar scalars[4];
+    uint8_t bitmap[4];
+    char tags[4][64];
+};
+
+struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t step);
+struct block *new_snapshot(uint64_t sequence, int64_t step, uint32_t slot);
+void add_scalar(struct block *block, const char *tag, float value);
+
+// Fills a slot with a gradient of `value` in each element.
+void fill_slot(uint32_t slot, float value);
+
+// Each consumes the block; submit() gives what the run answers, submit_good() asserts that it accepts.
+int submit(struct block *block);
+void submit_good(struct block *block);
+void submit_close(uint64_t sequence);
+
+// Commits everything that is queued. Returns how many submissions that were.
+int work(void);
+
+// What the file holds once read_events() has ended the run.
+extern Tensorboard__Event *events[EVENTS_MAX];
+extern size_t n_events;
+
+void read_events(void);
+void free_events(void);
+
+// An event's value of `tag`; NULL: none.
+const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, const char *tag);
+
+// How often the file has a value of `tag`, and the last one's step and value (each may be NULL).
+size_t count_values(const char *tag, int64_t *ret_last_step, float *ret_last);
+
+size_t count_session_logs(Tensorboard__SessionLog__Status status);

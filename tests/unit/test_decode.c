@@ -1,0 +1,385 @@
+// Valid messages, bytes that are none, and memory that runs out.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client_messages.h"
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+// ---- Allocations that fail ------------------------------------------------------------------------------------------
+
+static int allocations_left = INT_MAX; // before one fails
+
+// Linked in place of calloc and strndup for the code under test.
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+char *__real_strndup(const char *text, size_t bytes);
+char *__wrap_strndup(const char *text, size_t bytes);
+
+static bool allocation_fails(void) {
+    if (allocations_left == INT_MAX)
+        return false;
+    return allocations_left-- <= 0;
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+    return allocation_fails() ? NULL : __real_calloc(n, size);
+}
+
+char *__wrap_strndup(const char *text, size_t bytes) {
+    return allocation_fails() ? NULL : __real_strndup(text, bytes);
+}
+
+static void (*const makers[])(void) = {make_hello,   make_open_run,  make_attach,        make_snapshot,
+                                       make_scalars, make_close_run, make_status_request};
+
+TestSuite(decode, .init = new_arena, .fini = free_arena);
+
+// ---- Valid messages -------------------------------------------------------------------------------------------------
+
+Test(decode, hello_gives_version_and_a_printable_name) {
+    make_hello();
+    m.hello.protocol_version = 77;
+    m.hello.client = strcpy(m.text, "client 0.1\n\x1b[2J\xc3\xa9");
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect_eq(decoded.kind, GD_CLIENT_HELLO);
+    cr_expect_eq(decoded.hello.protocol_version, 77);
+    cr_expect_str_eq(decoded.hello.client, "client 0.1??[2J??");
+
+    m.hello.client = NULL;
+    cr_assert_eq(decode(), 0);
+    cr_expect_str_eq(decoded.hello.client, "");
+
+    memset(m.text, 'x', sizeof(m.text) - 1);
+    m.hello.client = m.text;
+    cr_assert_eq(decode(), 0);
+    cr_expect_eq(strlen(decoded.hello.client), sizeof(decoded.hello.client) - 1);
+}
+
+Test(decode, open_run_takes_its_defaults) {
+    make_open_run();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_assert_eq(decoded.kind, GD_CLIENT_OPEN_RUN);
+    const struct gd_open_run *run = decoded.open_run;
+
+    cr_expect_str_eq(run->run, "digits/adam");
+    cr_expect_eq(run->wall_time, 1700000000.5);
+    cr_expect_eq(run->first_step, 1);
+    cr_expect_eq(run->elements, 110);
+    cr_expect_eq(run->stride, 1);
+    cr_expect_eq(run->max_lag, 5);
+    cr_expect_eq(run->inflight, 2);
+    cr_expect(run->thinning);
+    cr_expect_eq(run->adam.rule, GD_RULE_ADAM);
+    cr_expect(run->adam.bias_correction);
+    cr_expect(run->adam.eps_root == 0.0 && run->adam.initial_accumulator == 0.0);
+    cr_expect(run->adam.learning_rate_decay == 0.0 && !run->adam.absent_counts);
+    cr_assert_eq(run->n_groups, 2);
+    cr_expect_str_eq(run->groups[0].name, "weight");
+    cr_expect(run->groups[0].numel == 100 && run->groups[0].parameter_group == 0 && run->groups[0].step_lag == 0);
+    cr_expect_str_eq(run->groups[1].name, "bias");
+    cr_expect(run->groups[1].numel == 10 && run->groups[1].parameter_group == 1 && run->groups[1].step_lag == 3);
+    cr_assert_eq(run->n_parameter_groups, 2);
+    cr_expect(run->parameter_groups[1].beta2 == 0.999 && run->parameter_groups[1].eps == 1e-8);
+    free_decoded();
+}
+
+Test(decode, open_run_takes_what_is_stated) {
+    make_open_run();
+    SET_OPTIONAL(m.open_run, max_lag, 32);
+    SET_OPTIONAL(m.open_run, inflight, 64);
+    SET_OPTIONAL(m.open_run, thinning, false);
+    SET_OPTIONAL(m.open_run, absent_counts, true);
+    SET_OPTIONAL(m.stream, stride, 9);
+    SET_OPTIONAL(m.stream, elements, 110);
+    m.optimizer.rule = GRADIENTD__RULE__ADAGRAD;
+    SET_OPTIONAL(m.optimizer, eps_root, 0.125);
+    SET_OPTIONAL(m.optimizer, initial_accumulator, 0.25);
+    SET_OPTIONAL(m.optimizer, learning_rate_decay, 0.5);
+    m.parameter_group[0].has_beta2 = m.parameter_group[0].has_eps = false;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    const struct gd_open_run *run = decoded.open_run;
+
+    cr_expect(run->max_lag == 32 && run->inflight == 64 && !run->thinning && run->stride == 9);
+    cr_expect(run->adam.rule == GD_RULE_ADAGRAD && run->adam.absent_counts);
+    cr_expect_eq(run->adam.eps_root, 0.125);
+    cr_expect_eq(run->adam.initial_accumulator, 0.25);
+    cr_expect_eq(run->adam.learning_rate_decay, 0.5);
+    cr_expect(run->parameter_groups[0].beta2 == 0.0 && run->parameter_groups[0].eps == 0.0);
+    free_decoded();
+}
+
+Test(decode, bias_correction_follows_the_rule_unless_stated) {
+    const struct {
+        Gradientd__Rule rule;
+        bool expected;
+    } cases[] = {
+        {GRADIENTD__RULE__SGD, false},     {GRADIENTD__RULE__ADAM, true},     {GRADIENTD__RULE__ADAMW, true},
+        {GRADIENTD__RULE__RMSPROP, false}, {GRADIENTD__RULE__ADAGRAD, false}, {GRADIENTD__RULE__ADAFOM, false},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        for (int stated = 0; stated <= 2; stated++) { // 0: not; 1: false; 2: true
+            make_open_run();
+            m.optimizer.rule = cases[i].rule;
+            m.optimizer.has_bias_correction = stated > 0;
+            m.optimizer.bias_correction = stated == 2;
+            cr_assert_eq(decode(), 0, "%s", error.text);
+            cr_expect_eq(decoded.open_run->adam.bias_correction, stated ? stated == 2 : cases[i].expected,
+                         "rule %d, stated %d", (int)cases[i].rule, stated);
+            free_decoded();
+        }
+}
+
+static uint64_t digest_now(void) {
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    uint64_t digest = decoded.open_run->digest;
+    free_decoded();
+    return digest;
+}
+
+Test(decode, the_digest_covers_message_and_table) {
+    make_open_run();
+    uint64_t digest = digest_now();
+    cr_expect_eq(digest_now(), digest);
+    m.open_run.wall_time += 1.0;
+    cr_expect_neq(digest_now(), digest);
+    make_open_run();
+    m.table[0] ^= 1;
+    cr_expect_neq(digest_now(), digest);
+    make_open_run();
+    cr_expect_eq(digest_now(), digest);
+}
+
+Test(decode, attach_says_which_descriptors_come) {
+    for (unsigned bits = 0; bits < 8; bits++) {
+        make_attach();
+        SET_OPTIONAL(m.attach, memory, bits & 1);
+        SET_OPTIONAL(m.attach, event_file, bits >> 1 & 1);
+        SET_OPTIONAL(m.attach, pidfd, bits >> 2 & 1);
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        cr_expect_eq(decoded.kind, GD_CLIENT_ATTACH);
+        cr_expect_eq(decoded.attach.memory, bits & 1, "bits %u", bits);
+        cr_expect_eq(decoded.attach.event_file, bits >> 1 & 1, "bits %u", bits);
+        cr_expect_eq(decoded.attach.pidfd, bits >> 2 & 1, "bits %u", bits);
+    }
+    make_attach();
+    cr_assert_eq(decode(), 0);
+    cr_expect(!decoded.attach.memory && !decoded.attach.event_file && !decoded.attach.pidfd);
+}
+
+Test(decode, a_snapshot_takes_its_defaults) {
+    make_snapshot();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_assert_eq(decoded.kind, GD_CLIENT_SUBMISSION);
+    const struct gd_submission *snapshot = decoded.submission;
+
+    cr_expect_eq(snapshot->kind, GD_SUBMISSION_SNAPSHOT);
+    cr_expect(snapshot->sequence == 7 && snapshot->step == 6 && snapshot->wall_time == 1700000001.5);
+    cr_expect(!snapshot->has_optimizer_step && snapshot->applied);
+    cr_expect(snapshot->slot == 4 && snapshot->skipped == 0 && !snapshot->next);
+    cr_expect_null(snapshot->groups_present);
+    cr_assert_eq(snapshot->n_rates, 2);
+    cr_expect(snapshot->rates[0].learning_rate == 0.01 && snapshot->rates[1].learning_rate == 0.02);
+    cr_expect(isnan(snapshot->rates[0].beta2) && isnan(snapshot->rates[0].eps), "as before");
+    cr_assert_eq(snapshot->n_scalars, 1);
+    cr_expect_str_eq(snapshot->scalars[0].tag, "train/loss");
+    cr_expect_eq(snapshot->scalars[0].value, 0.25f);
+    free_decoded();
+}
+
+Test(decode, a_snapshot_takes_what_is_stated) {
+    make_snapshot();
+    SET_OPTIONAL(m.snapshot, optimizer_step, 5);
+    SET_OPTIONAL(m.snapshot, applied, false);
+    SET_OPTIONAL(m.snapshot, skipped, 12);
+    SET_OPTIONAL(m.rates[1], beta2, 0.5);
+    SET_OPTIONAL(m.rates[1], eps, 0.0);
+    m.bitmap[0] = 0x02;
+    m.snapshot.has_groups_present = true;
+    m.snapshot.groups_present = (ProtobufCBinaryData){1, m.bitmap};
+    m.snapshot.n_scalars = 3;
+    char other[] = "valid/loss";
+    m.scalar[2].tag = other;
+    m.scalar[2].value = NAN;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    const struct gd_submission *snapshot = decoded.submission;
+
+    cr_expect(snapshot->has_optimizer_step && snapshot->optimizer_step == 5 && !snapshot->applied);
+    cr_expect_eq(snapshot->skipped, 12);
+    cr_expect(snapshot->rates[1].beta2 == 0.5 && snapshot->rates[1].eps == 0.0);
+    cr_assert_eq(snapshot->groups_present_bytes, 1);
+    cr_expect(!gd_submission_has_group(snapshot, 0) && gd_submission_has_group(snapshot, 1));
+    cr_assert_eq(snapshot->n_scalars, 3);
+    cr_expect_str_eq(snapshot->scalars[1].tag, "train/loss");
+    cr_expect_str_eq(snapshot->scalars[2].tag, "valid/loss");
+    cr_expect(isnan(snapshot->scalars[2].value), "a value may be NaN");
+    free_decoded();
+}
+
+// A bitmap of no bytes is one that is too short, which the run refuses; it is not "all groups".
+Test(decode, an_empty_bitmap_is_not_an_absent_one) {
+    make_snapshot();
+    m.snapshot.has_groups_present = true;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect_not_null(decoded.submission->groups_present);
+    cr_expect_eq(decoded.submission->groups_present_bytes, 0);
+    free_decoded();
+}
+
+Test(decode, scalars_and_close_run_are_submissions) {
+    make_scalars();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect(decoded.kind == GD_CLIENT_SUBMISSION && decoded.submission->kind == GD_SUBMISSION_SCALARS);
+    cr_expect(decoded.submission->sequence == 8 && decoded.submission->step == 6);
+    cr_expect(decoded.submission->wall_time == 1700000002.5 && decoded.submission->n_scalars == 1);
+    cr_expect_str_eq(decoded.submission->scalars[0].tag, "train/loss");
+    free_decoded();
+    for (int failed = 0; failed <= 1; failed++) {
+        make_close_run();
+        m.close_run.outcome = failed ? GRADIENTD__OUTCOME__FAILURE : GRADIENTD__OUTCOME__SUCCESS;
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        cr_expect(decoded.kind == GD_CLIENT_SUBMISSION && decoded.submission->kind == GD_SUBMISSION_CLOSE);
+        cr_expect(decoded.submission->sequence == 9 && decoded.submission->failed == failed);
+        free_decoded();
+    }
+}
+
+Test(decode, a_status_request_is_known) {
+    make_status_request();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect_eq(decoded.kind, GD_CLIENT_STATUS_REQUEST);
+}
+
+// ---- Bytes that are no such message ---------------------------------------------------------------------------------
+
+#define PROTOCOL(make, ...) REFUSED(make, GD_ERROR_PROTOCOL, __VA_ARGS__)
+
+Test(decode, only_open_run_takes_a_payload) {
+    for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
+        if (makers[i] != make_open_run)
+            PROTOCOL(makers[i], "payload_bytes", "is 3", "only OpenRun", SET(m.table_bytes, 3));
+}
+
+Test(decode, a_message_of_no_known_kind_is_refused) {
+    const uint8_t unknown[] = {15 << 3 | 2, 2, 'x', 'y'}; // field 15 holds two bytes
+    cr_expect_eq(decode_bytes(unknown, 0, unknown, 0), -EBADMSG);
+    cr_expect(error.code == GD_ERROR_PROTOCOL && strstr(error.text, "no known kind"), "%s", error.text);
+    cr_expect_eq(decode_bytes(unknown, sizeof(unknown), unknown, 0), -EBADMSG);
+    cr_expect(error.code == GD_ERROR_PROTOCOL && strstr(error.text, "no known kind"), "%s", error.text);
+}
+
+// Every beginning of a valid message is refused or is one itself; none is read beyond its end.
+Test(decode, every_truncation_is_survived) {
+    for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+        size_t bytes;
+        makers[i]();
+        uint8_t *packed = pack(&bytes);
+        for (size_t cut = 0; cut < bytes; cut++) {
+            int result = decode_bytes(packed, cut, m.table, m.table_bytes);
+            cr_assert(result == 0 || result == -EBADMSG, "message %zu, %zu bytes: %d", i, cut, result);
+            cr_assert(result == 0 || (is_untouched() && error.text[0] && error.field[0]), "message %zu, %zu bytes", i,
+                      cut);
+            // The submessage's length is missing or too long for what is left.
+            cr_assert(result < 0, "message %zu, %zu bytes of %zu", i, cut, bytes);
+        }
+        free(packed);
+    }
+}
+
+Test(decode, every_flipped_bit_is_survived) {
+    for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+        size_t bytes;
+        makers[i]();
+        uint8_t *packed = pack(&bytes);
+        for (size_t bit = 0; bit < 8 * (bytes + m.table_bytes); bit++) {
+            uint8_t *target = bit < 8 * bytes ? packed + bit / 8 : m.table + bit / 8 - bytes;
+            uint8_t mask = (uint8_t)(1 << bit % 8);
+            *target ^= mask;
+            int result = decode_bytes(packed, bytes, m.table, m.table_bytes);
+            cr_assert(result == 0 || result == -EBADMSG, "message %zu, bit %zu: %d", i, bit, result);
+            if (result == 0)
+                free_decoded();
+            else
+                cr_assert(is_untouched(), "message %zu, bit %zu", i, bit);
+            *target ^= mask;
+        }
+        free(packed);
+    }
+}
+
+// ---- Memory that runs out -------------------------------------------------------------------------------------------
+
+// Repeated empty submessages are what takes the most memory for its bytes.
+Test(decode, a_message_that_outgrows_the_arena_is_refused) {
+    enum { BYTES = 1 << 20 };
+    static uint8_t message[BYTES];
+    const uint32_t left = BYTES - 4;
+    const uint8_t head[] = {2 << 3 | 2, (left & 0x7f) | 0x80, (left >> 7 & 0x7f) | 0x80,
+                            left >> 14}; // OpenRun, its bytes
+    size_t at = sizeof(head);
+
+    memcpy(message, head, sizeof(head));
+    while (at + 2 <= BYTES) {
+        message[at++] = 7 << 3 | 2; // parameter_groups: one that is empty
+        message[at++] = 0;
+    }
+    cr_expect_eq(decode_bytes(message, BYTES, message, 0), -EBADMSG);
+    cr_expect_eq(error.code, GD_ERROR_PROTOCOL);
+    cr_expect_str_eq(error.field, "message");
+    cr_expect_not_null(strstr(error.text, "1048576 bytes needs more than 8388608 bytes"), "%s", error.text);
+    cr_expect(is_untouched());
+}
+
+Test(decode_from_scratch, an_arena_of_any_size_is_enough_or_said_not_to_be) {
+    for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+        size_t capacity = 1;
+        bool enough = false;
+        for (; !enough; capacity++) {
+            cr_assert(capacity < 16384, "message %zu", i);
+            makers[i]();
+            cr_assert_eq(gd_arena_init(&arena, capacity), 0);
+            int result = decode();
+            enough = result == 0;
+            if (enough) {
+                free_decoded();
+            } else {
+                char limit[32];
+                snprintf(limit, sizeof(limit), "more than %zu bytes", capacity);
+                cr_assert_eq(result, -EBADMSG, "message %zu, %zu bytes: %d", i, capacity, result);
+                cr_assert_eq(error.code, GD_ERROR_PROTOCOL);
+                cr_assert_not_null(strstr(error.text, limit), "message %zu: %s", i, error.text);
+            }
+            gd_arena_deinit(&arena);
+        }
+    }
+}
+
+Test(decode, the_arena_holds_the_largest_messages) {
+    ACCEPTED(make_open_run, SET(m.open_run.n_parameter_groups, 4096));
+    ACCEPTED(make_snapshot, SET(m.snapshot.n_parameter_groups, 4096), SET(m.snapshot.n_scalars, 1024));
+}
+
+Test(decode, every_failing_allocation_is_survived) {
+    for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
+        int failed = 0;
+        makers[i]();
+        for (;; failed++) {
+            allocations_left = failed;
+            int result = decode();
+            allocations_left = INT_MAX;
+            if (result == 0) {
+                free_decoded();
+                break;
+            }
+            cr_assert_eq(result, -ENOMEM, "message %zu, allocation %d: %d %s", i, failed, result, error.text);
+            cr_assert(is_untouched(), "message %zu, allocation %d", i, failed);
+        }
+        int expected = makers[i] == make_open_run ? 5 : decoded.kind == GD_CLIENT_SUBMISSION;
+        cr_expect_eq(failed, expected, "message %zu makes %d allocations", i, failed);
+    }
+}

@@ -1,0 +1,78 @@
+#include "fd_queue.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "support.h"
+
+static int new_fd(void) {
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0);
+    return fd;
+}
+
+static bool is_open(int fd) {
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+Test(fd_queue, descriptors_leave_in_the_order_they_came) {
+    struct gd_fd_queue queue = {0};
+    int fds[2 * GRADIENTD_FDS_MAX];
+    int stolen = 0;
+
+    // A full queue once, then one in, one out: the order must hold past the end of the array.
+    for (int i = 0; i < 2 * GRADIENTD_FDS_MAX; i++) {
+        fds[i] = new_fd();
+        if (i >= GRADIENTD_FDS_MAX)
+            cr_assert_eq(gd_fd_queue_steal(&queue), fds[stolen++]);
+        cr_assert_eq(gd_fd_queue_push_consume(&queue, fds[i]), 0);
+    }
+    while (stolen < 2 * GRADIENTD_FDS_MAX)
+        cr_assert_eq(gd_fd_queue_steal(&queue), fds[stolen++]);
+    cr_assert_eq(gd_fd_queue_steal(&queue), -1);
+}
+
+Test(fd_queue, an_empty_queue_has_nothing_to_steal) {
+    struct gd_fd_queue queue = {0};
+    cr_assert_eq(gd_fd_queue_steal(&queue), -1);
+    cr_assert_eq(queue.used, 0);
+}
+
+Test(fd_queue, a_full_queue_closes_what_it_refuses) {
+    struct gd_fd_queue queue = {0};
+    for (int i = 0; i < GRADIENTD_FDS_MAX; i++)
+        cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd()), 0);
+
+    int before = count_fds();
+    int refused = new_fd();
+    cr_assert_eq(gd_fd_queue_push_consume(&queue, refused), -ENOBUFS);
+    cr_expect_not(is_open(refused));
+    cr_expect_eq(count_fds(), before);
+    cr_expect_eq(queue.used, GRADIENTD_FDS_MAX);
+    gd_fd_queue_deinit(&queue);
+}
+
+Test(fd_queue, deinit_closes_what_is_left_and_nothing_else) {
+    for (int left = 0; left <= GRADIENTD_FDS_MAX; left++) {
+        struct gd_fd_queue queue = {0};
+        int before = count_fds();
+        int stolen = -1;
+
+        for (int i = 0; i < GRADIENTD_FDS_MAX; i++)
+            cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd()), 0);
+        for (int i = left; i < GRADIENTD_FDS_MAX; i++) {
+            if (stolen >= 0)
+                close(stolen);
+            stolen = gd_fd_queue_steal(&queue);
+        }
+        gd_fd_queue_deinit(&queue);
+        if (stolen >= 0) {
+            cr_expect(is_open(stolen), "%d left", left);
+            close(stolen);
+        }
+        cr_expect_eq(count_fds(), before, "%d left", left);
+        cr_expect_eq(gd_fd_queue_steal(&queue), -1);
+    }
+}

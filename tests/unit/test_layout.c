@@ -1,0 +1,203 @@
+#include "layout.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "event.h"
+#include "memory.h"
+#include "run_state.h"
+#include "tags.h"
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+enum { REGIONS_MAX = 20 };
+
+struct region {
+    const char *name;
+    uint64_t offset, bytes, alignment;
+};
+
+// What shapes a layout.
+struct shape {
+    uint32_t n_groups;
+    uint64_t numel; // of each group
+    uint32_t n_parameter_groups, max_lag, inflight;
+    enum gd_rule rule;
+};
+
+static const struct shape shapes[] = {
+    {1, 1, 1, 1, 1, GD_RULE_SGD},
+    {1, 1, 1, 5, 2, GD_RULE_ADAM},
+    {3, 17, 2, 32, 64, GD_RULE_AMSGRAD},
+    {7, 1025, 1, 5, 2, GD_RULE_ADAGRAD},
+    {65536, 3, 4096, 32, 64, GD_RULE_AMSGRAD},
+    {1, 25000000, 1, 5, 2, GD_RULE_ADAM},
+    {1, UINT64_C(1) << 40, 1, 32, 64, GD_RULE_AMSGRAD}, // the most elements decode lets pass
+};
+
+static struct gd_open_run open_run_of(const struct shape *shape) {
+    struct gd_open_run open_run = {
+        .max_lag = shape->max_lag,
+        .inflight = shape->inflight,
+        .n_groups = shape->n_groups,
+        .n_parameter_groups = shape->n_parameter_groups,
+        .elements = shape->n_groups * shape->numel,
+        .adam.rule = shape->rule,
+    };
+    open_run.groups = calloc(shape->n_groups, sizeof(*open_run.groups));
+    cr_assert_not_null(open_run.groups);
+    for (uint32_t i = 0; i < shape->n_groups; i++)
+        open_run.groups[i].numel = shape->numel;
+    return open_run;
+}
+
+static struct gd_layout layout_of(const struct shape *shape) {
+    struct gd_open_run open_run = open_run_of(shape);
+    struct gd_layout layout;
+    gd_layout_init(&layout, &open_run);
+    free(open_run.groups);
+    return layout;
+}
+
+static size_t list_regions(const struct shape *shape, const struct gd_layout *l, struct region regions[REGIONS_MAX]) {
+    const uint64_t state_bytes = sizeof(struct gd_run_state) + shape->n_groups * sizeof(struct gd_group_state) +
+                                 shape->n_parameter_groups * sizeof(struct gd_adam_rates);
+    const uint64_t array_bytes = shape->n_groups * ((shape->numel + 15) / 16 * 16) * 4;
+    const struct region fixed[] = {
+        {"header 0", l->header_offset[0], sizeof(struct gd_memory_header), 64},
+        {"header 1", l->header_offset[1], sizeof(struct gd_memory_header), 64},
+        {"waiting", l->waiting_offset, 64, 64}, // words of two writers, each alone on its line
+        {"notices", l->notices_offset, 64, 64},
+        {"commits", l->commits_offset, 64, 64},
+        {"written", l->written_offset, 64, 64},
+        {"slot words", l->slot_words_offset, l->slots * UINT64_C(8), 64},
+        {"state 0", l->state_offset[0], state_bytes, 8},
+        {"state 1", l->state_offset[1], state_bytes, 8},
+        {"user tags", l->user_tags_offset, UINT64_C(1024) * 256, 1},
+        {"group norms", l->group_norms_offset, (uint64_t)l->slots * shape->n_groups * 8, 8},
+        {"outbox", l->outbox_offset, l->outbox_bytes, 4096},
+        {"slots", l->slots_offset, l->slots * l->slot_stride_bytes, 4096},
+    };
+    size_t n = ARRAY_SIZE(fixed);
+    memcpy(regions, fixed, sizeof(fixed));
+    for (uint32_t half = 0; half < 2; half++)
+        for (uint32_t array = 0; array < l->state_arrays; array++)
+            regions[n++] = (struct region){"second moment", l->second_moment_offset[half][array], array_bytes, 64};
+    return n;
+}
+
+Test(layout, regions_are_aligned_apart_and_inside) {
+    for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
+        struct gd_layout layout = layout_of(&shapes[s]);
+        struct region regions[REGIONS_MAX];
+        size_t n = list_regions(&shapes[s], &layout, regions);
+
+        for (size_t i = 0; i < n; i++) {
+            const struct region *a = &regions[i];
+            cr_expect_eq(a->offset % a->alignment, 0, "shape %zu: %s", s, a->name);
+            cr_expect(a->bytes <= layout.total_bytes && a->offset <= layout.total_bytes - a->bytes, "shape %zu: %s", s,
+                      a->name);
+            for (size_t j = 0; j < i; j++) {
+                const struct region *b = &regions[j];
+                cr_expect(a->offset + a->bytes <= b->offset || b->offset + b->bytes <= a->offset,
+                          "shape %zu: %s and %s overlap", s, a->name, b->name);
+            }
+        }
+        cr_expect_eq(layout.total_bytes % 4096, 0, "shape %zu", s);
+        cr_expect_eq(layout.state_bytes, regions[7].bytes, "shape %zu", s);
+    }
+}
+
+Test(layout, a_slot_holds_a_snapshot) {
+    for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
+        struct gd_layout layout = layout_of(&shapes[s]);
+        uint64_t bytes = shapes[s].n_groups * shapes[s].numel * 4;
+        cr_expect_eq(layout.slots, shapes[s].max_lag + 1 + shapes[s].inflight, "shape %zu", s);
+        cr_expect(layout.slot_stride_bytes >= bytes && layout.slot_stride_bytes < bytes + 4096, "shape %zu", s);
+        cr_expect_eq(layout.slot_stride_bytes % 64, 0, "shape %zu", s);
+    }
+}
+
+Test(layout, a_rule_decides_how_many_arrays_its_state_has) {
+    const struct {
+        enum gd_rule rule;
+        uint32_t arrays;
+    } cases[] = {
+        {GD_RULE_SGD, 0},     {GD_RULE_ADAM, 1},    {GD_RULE_ADAMW, 1},  {GD_RULE_RMSPROP, 1},
+        {GD_RULE_AMSGRAD, 2}, {GD_RULE_ADAGRAD, 1}, {GD_RULE_ADAFOM, 1},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct shape shape = {1, 100, 1, 5, 2, cases[i].rule};
+        cr_expect_eq(layout_of(&shape).state_arrays, cases[i].arrays, "rule %d", (int)cases[i].rule);
+    }
+}
+
+// The sum an error message of design.md prints.
+Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
+    const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM};
+    struct gd_layout layout = layout_of(&shape);
+    uint64_t slots = layout.slots * layout.slot_stride_bytes;
+    uint64_t moments = layout.slots_offset - layout.second_moment_offset[0][0];
+    const uint64_t page = 4096;
+
+    cr_expect(slots >= 800000000 && slots < 800000000 + 8 * page, "slots take %lu", (unsigned long)slots);
+    cr_expect(moments >= 200000000 && moments < 200000000 + 2 * page, "state takes %lu", (unsigned long)moments);
+    cr_expect(layout.total_bytes - slots - moments < 4 << 20, "the rest takes %lu",
+              (unsigned long)(layout.total_bytes - slots - moments));
+}
+
+Test(layout, depends_on_the_shape_alone) {
+    for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
+        struct gd_open_run open_run = open_run_of(&shapes[s]);
+        struct gd_layout layouts[2];
+
+        memset(&layouts[0], 0x00, sizeof(layouts[0]));
+        memset(&layouts[1], 0xff, sizeof(layouts[1]));
+        gd_layout_init(&layouts[0], &open_run);
+        gd_layout_init(&layouts[1], &open_run);
+        cr_expect_arr_eq(&layouts[0], &layouts[1], sizeof(layouts[0]), "shape %zu, same OpenRun", s);
+
+        // What does not shape the memory must not move it: a resumed run finds it where it was.
+        strcpy(open_run.run, "another/name");
+        open_run.wall_time = 1e9;
+        open_run.first_step = 77;
+        open_run.stride = 9;
+        open_run.thinning = true;
+        open_run.digest = 1;
+        for (uint32_t i = 0; i < open_run.n_groups; i++)
+            open_run.groups[i].step_lag = i;
+        gd_layout_init(&layouts[1], &open_run);
+        cr_expect_arr_eq(&layouts[0], &layouts[1], sizeof(layouts[0]), "shape %zu, other names", s);
+        free(open_run.groups);
+    }
+}
+
+// The largest step there can be: every own tag with its description and 1,024 user scalars with the longest names.
+Test(layout, the_outbox_holds_four_of_the_largest_steps) {
+    enum { SCALARS = GD_TAG_COUNT + GRADIENTD_USER_TAGS_MAX };
+    struct gd_layout layout = layout_of(&shapes[0]);
+    static struct gd_scalar scalars[SCALARS];
+    static struct gd_tag_text texts[GD_TAG_COUNT];
+    static char names[GRADIENTD_USER_TAGS_MAX][GRADIENTD_NAME_BYTES_MAX + 1];
+    struct gd_record_buffer buffer = {.data = malloc(layout.step_records_max), .capacity = layout.step_records_max};
+
+    cr_assert_not_null(buffer.data);
+    for (unsigned i = 0; i < SCALARS; i++) {
+        if (i < GD_TAG_COUNT) {
+            gd_tag_describe((enum gd_tag)i, &texts[i]);
+            scalars[i] = (struct gd_scalar){texts[i].name, 1.0f, texts[i].description};
+            continue;
+        }
+        char *name = names[i - GD_TAG_COUNT];
+        memset(name, 'x', GRADIENTD_NAME_BYTES_MAX);
+        scalars[i] = (struct gd_scalar){name, 1.0f, ""};
+    }
+    gd_event_append_scalars(&buffer, 1.0, INT64_MAX, scalars, SCALARS); // asserts that it fits
+    cr_expect(buffer.used > layout.step_records_max / 2, "the bound %lu is far above %zu",
+              (unsigned long)layout.step_records_max, buffer.used);
+    cr_expect(layout.outbox_bytes >= 4 * layout.step_records_max);
+    cr_expect(layout.outbox_bytes >= 1 << 20);
+    free(buffer.data);
+}
