@@ -66,9 +66,9 @@ enum gradientd_result {
     GRADIENTD_DETACHED = 2, // there is no daemon behind this run (any more)
 };
 
-// What is submitted is the gradient as the optimiser consumes it: with coupled weight decay (PyTorch's Adam, Adagrad, SGD)
-// that is g + wd x, with `maximize` negated; decoupled decay (AdamW) changes nothing. Centred RMSprop subtracts a mean
-// that is not kept here: follow it as GRADIENTD_SGD, for its coherence alone.
+// What is submitted is the gradient as the optimiser consumes it: with coupled weight decay (PyTorch's Adam, Adagrad,
+// SGD) that is g + wd x, with `maximize` negated; decoupled decay (AdamW) changes nothing. Centred RMSprop subtracts a
+// mean that is not kept here: follow it as GRADIENTD_SGD, for its coherence alone.
 //
 // The optimiser's update rule: it decides what the effective step a / (sqrt(vhat) + eps) is.
 enum gradientd_rule {
