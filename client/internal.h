@@ -106,6 +106,13 @@ int client_attach(struct gradientd_run *run, const struct gradientd_options *opt
 // *ret_path (the caller's), or a negative errno with *ret_error set.
 int client_create_event_file(const char *logdir, const char *run, char **ret_path, struct gradientd_error *ret_error);
 
+// ---- check.c: what a trainer passes; a fault costs it one call, where the daemon would end the run
+
+// Each returns 0, or -EINVAL with run->error set and nothing changed. On success the tags count as used at the step.
+int client_check_step(struct gradientd_run *run, const struct gradientd_step *step);
+int client_check_scalars(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars,
+                         size_t n_scalars);
+
 // ---- submit.c
 
 // Sends CloseRun and waits at most close_timeout until the event file is complete. Returns a gradientd_result.

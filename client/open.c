@@ -27,9 +27,8 @@ static int check_groups(const struct gradientd_options *options, struct gradient
         const struct gradientd_group *group = &options->groups[i];
         if (!group->name || !gd_text_is_name(group->name))
             return client_fail(ret_error, EINVAL,
-                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control "
-                               "characters",
-                               i, GRADIENTD_NAME_BYTES_MAX);
+                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control characters", i,
+                               GRADIENTD_NAME_BYTES_MAX);
         if (group->parameter_group >= options->n_parameter_groups)
             return client_fail(ret_error, EINVAL, "groups[%zu].parameter_group is %u, there are %zu", i,
                                group->parameter_group, options->n_parameter_groups);

@@ -24,10 +24,10 @@ static int check_scalars(Gradientd__Scalar **scalars, size_t n_scalars, struct g
                             n_scalars, GRADIENTD_USER_TAGS_MAX);
     for (size_t i = 0; i < n_scalars; i++)
         if (!gd_text_is_name(scalars[i]->tag))
-            return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
-                                "scalars[%zu].tag has %zu bytes; it must be 1 to %d bytes of UTF-8 without control "
-                                "characters",
-                                i, strlen(scalars[i]->tag), GRADIENTD_NAME_BYTES_MAX);
+            return gd_error_set(
+                ret_error, GD_ERROR_INVALID, "scalars.tag",
+                "scalars[%zu].tag has %zu bytes; it must be 1 to %d bytes of UTF-8 without control characters", i,
+                strlen(scalars[i]->tag), GRADIENTD_NAME_BYTES_MAX);
     return 0;
 }
 

@@ -202,10 +202,10 @@ static int64_t read_group(const uint8_t *table, size_t bytes, uint32_t index, st
                             open_run->n_groups);
     const char *name = (const char *)table + GRADIENTD_TABLE_ENTRY_BYTES;
     if (name_bytes == 0 || !gd_text_is_clean(name, name_bytes))
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "group.name",
-                            "the name of group %u has %zu bytes; it must be 1 to %d bytes of UTF-8 without control "
-                            "characters",
-                            index, name_bytes, GRADIENTD_NAME_BYTES_MAX);
+        return gd_error_set(
+            ret_error, GD_ERROR_INVALID, "group.name",
+            "the name of group %u has %zu bytes; it must be 1 to %d bytes of UTF-8 without control characters", index,
+            name_bytes, GRADIENTD_NAME_BYTES_MAX);
 
     struct gd_group *group = &open_run->groups[index];
     group->numel = gd_read_u64le(table);

@@ -1,0 +1,69 @@
+#include <errno.h>
+#include <math.h>
+
+#include "internal.h"
+#include "text.h"
+
+// Notes that every tag has a value at `step`; a failure leaves all of them as they were.
+static int use_tags(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars, size_t n_scalars) {
+    for (size_t i = 0; i < n_scalars; i++) {
+        struct gd_error error;
+        int result = gd_user_tags_use(run->tags, scalars[i].tag, step, &run->tag_indices[i], &error);
+        if (result == 0)
+            continue;
+        for (size_t used = 0; used < i; used++)
+            gd_user_tags_undo(run->tags, run->tag_indices[used]);
+        return client_fail(&run->error, result == -ENOMEM ? ENOMEM : EINVAL, "scalars[%zu]: %s", i,
+                           result == -ENOMEM ? "out of memory" : error.text);
+    }
+    return 0;
+}
+
+// The daemon would end the run for these; here they cost the trainer one call.
+int client_check_scalars(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars,
+                         size_t n_scalars) {
+    if (n_scalars > GRADIENTD_USER_TAGS_MAX)
+        return client_fail(&run->error, EINVAL, "n_scalars is %zu, the limit is %d", n_scalars,
+                           GRADIENTD_USER_TAGS_MAX);
+    if (n_scalars > 0 && !scalars)
+        return client_fail(&run->error, EINVAL, "scalars is missing, n_scalars is %zu", n_scalars);
+    for (size_t i = 0; i < n_scalars; i++)
+        if (!scalars[i].tag || !gd_text_is_name(scalars[i].tag))
+            return client_fail(&run->error, EINVAL,
+                               "scalars[%zu].tag must be 1 to %d bytes of UTF-8 without control characters", i,
+                               GRADIENTD_NAME_BYTES_MAX);
+    return use_tags(run, step, scalars, n_scalars);
+}
+
+static int check_rates(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (!step->learning_rates)
+        return client_fail(&run->error, EINVAL, "learning_rates is missing");
+    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
+        if (!isfinite(step->learning_rates[i]))
+            return client_fail(&run->error, EINVAL, "learning_rates[%u] is %f, it must be finite", i,
+                               step->learning_rates[i]);
+        if (step->beta2 && !(step->beta2[i] >= 0.0 && step->beta2[i] < 1.0))
+            return client_fail(&run->error, EINVAL, "beta2[%u] is %g, it must be at least 0 and below 1", i,
+                               step->beta2[i]);
+        if (step->eps && !(step->eps[i] >= 0.0 && isfinite(step->eps[i])))
+            return client_fail(&run->error, EINVAL, "eps[%u] is %g, it must be finite and not negative", i,
+                               step->eps[i]);
+    }
+    return 0;
+}
+
+int client_check_step(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (run->step < 0 && step->step != run->first_step)
+        return client_fail(&run->error, EINVAL, "step is %lld, the first one must be the option first_step, %lld",
+                           (long long)step->step, (long long)run->first_step);
+    if (step->step <= run->step)
+        return client_fail(&run->error, EINVAL, "step is %lld, it must be above the last one, %lld",
+                           (long long)step->step, (long long)run->step);
+    if (!step->not_applied && step->optimizer_step != 0 && step->optimizer_step <= run->optimizer_step)
+        return client_fail(&run->error, EINVAL, "optimizer_step is %llu, it must be above the last applied one, %llu",
+                           (unsigned long long)step->optimizer_step, (unsigned long long)run->optimizer_step);
+    if (!isfinite(step->wall_time))
+        return client_fail(&run->error, EINVAL, "wall_time is %f, it must be finite", step->wall_time);
+    int result = check_rates(run, step);
+    return result < 0 ? result : client_check_scalars(run, step->step, step->scalars, step->n_scalars);
+}
