@@ -25,6 +25,8 @@ struct gd_event_file {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     uint64_t appended_bytes; // guarded by the mutex, as are the flags
+    int accepted;            // see gd_event_file_is_accepted()
+    struct gd_error refusal;
     bool finishing;
     bool abandoned;
     bool done;
@@ -122,8 +124,22 @@ static int next_retry_ms(const struct gd_event_file *file, int result, int retry
     return 2 * retry_ms < RETRY_LAST_MS ? 2 * retry_ms : RETRY_LAST_MS;
 }
 
-static void *write_records(void *argument) {
-    struct gd_event_file *file = argument;
+// Returns whether the file can be written.
+static bool check_file(struct gd_event_file *file) {
+    struct gd_error refusal;
+    int result = gd_event_file_check(file->options.fd, &refusal);
+
+    pthread_mutex_lock(&file->mutex);
+    file->accepted = result == 0 ? 1 : result;
+    if (result < 0)
+        file->refusal = refusal;
+    pthread_mutex_unlock(&file->mutex);
+    if (result == 0)
+        file->options.notify(file->options.notify_context);
+    return result == 0;
+}
+
+static void write_records(struct gd_event_file *file) {
     int retry_ms = 0;
 
     pthread_mutex_lock(&file->mutex);
@@ -134,7 +150,13 @@ static void *write_records(void *argument) {
             wait_for(file, retry_ms, is_abandoned);
     }
     pthread_mutex_unlock(&file->mutex);
+}
 
+static void *run_thread(void *argument) {
+    struct gd_event_file *file = argument;
+
+    if (check_file(file))
+        write_records(file);
     close(file->options.fd); // may hang like a write, so it belongs to this thread as well
     pthread_mutex_lock(&file->mutex);
     file->done = true;
@@ -154,7 +176,7 @@ static int start_thread(struct gd_event_file *file) {
     pthread_condattr_destroy(&clock);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int result = pthread_create(&file->thread, &attributes, write_records, file);
+    int result = pthread_create(&file->thread, &attributes, run_thread, file);
     pthread_attr_destroy(&attributes);
     return -result;
 }
@@ -171,6 +193,15 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
     }
     *ret_file = file;
     return 0;
+}
+
+int gd_event_file_is_accepted(struct gd_event_file *file, struct gd_error *ret_error) {
+    pthread_mutex_lock(&file->mutex);
+    int accepted = file->accepted;
+    if (accepted < 0)
+        *ret_error = file->refusal;
+    pthread_mutex_unlock(&file->mutex);
+    return accepted;
 }
 
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {

@@ -9,7 +9,7 @@
 struct gd_event_file;
 
 struct gd_event_file_options {
-    int fd;                // a file that gd_event_file_check() accepted; taken over
+    int fd;                // taken over
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
     uint64_t *written_word;        // in shared memory, for whoever resumes the run: stored, never read
@@ -20,9 +20,15 @@ struct gd_event_file_options {
 // Checks that `fd` is a regular file open for writing without O_APPEND. Returns 0, or a negative errno with *ret_error.
 __attribute__((warn_unused_result)) int gd_event_file_check(int fd, struct gd_error *ret_error);
 
-// Starts the thread. On success the file owns options->fd. Returns 0, or a negative errno.
+// Starts the thread, which first checks the file: asking a hung file system takes forever too. On success the file owns
+// options->fd. Returns 0, or a negative errno.
 __attribute__((warn_unused_result)) int gd_event_file_new(const struct gd_event_file_options *options,
                                                           struct gd_event_file **ret_file);
+
+// Whether the check has passed: 1, 0 when it is still under way, or a negative errno with *ret_error set when the file
+// was refused; then it is closed, nothing is written, and it is done. notify is called when this changes.
+__attribute__((warn_unused_result)) int gd_event_file_is_accepted(struct gd_event_file *file,
+                                                                  struct gd_error *ret_error);
 
 // The outbox now ends at byte `appended_bytes` of the file. Any thread, one at a time.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes);

@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "foreign_fd.h"
 
 int gd_fd_queue_push_consume(struct gd_fd_queue *queue, int fd) {
     if (queue->used == GRADIENTD_FDS_MAX) {
-        close(fd);
+        gd_foreign_fd_close(fd);
         return -ENOBUFS;
     }
     queue->fds[queue->used++] = fd;
@@ -24,5 +25,5 @@ int gd_fd_queue_steal(struct gd_fd_queue *queue) {
 
 void gd_fd_queue_deinit(struct gd_fd_queue *queue) {
     while (queue->used > 0)
-        close(queue->fds[--queue->used]);
+        gd_foreign_fd_close(queue->fds[--queue->used]);
 }

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "foreign_fd.h"
 #include "run_records.h"
 
 // The one place that changes a run's phase.
@@ -80,22 +80,18 @@ static bool commit(struct gd_run *run, size_t bytes) {
     return waiting;
 }
 
-static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment,
-                              struct gd_error *ret_error) {
-    int result = gd_event_file_check(attachment->event_fd, ret_error);
-    if (result == 0) {
-        struct gd_event_file_options options = {
-            .fd = attachment->event_fd,
-            .outbox = run->memory.base + run->layout.outbox_offset,
-            .outbox_bytes = run->layout.outbox_bytes,
-            .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
-            .notify = attachment->notify,
-            .notify_context = attachment->notify_context,
-        };
-        result = gd_event_file_new(&options, &run->file);
-    }
+static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment) {
+    struct gd_event_file_options options = {
+        .fd = attachment->event_fd,
+        .outbox = run->memory.base + run->layout.outbox_offset,
+        .outbox_bytes = run->layout.outbox_bytes,
+        .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
+        .notify = attachment->notify,
+        .notify_context = attachment->notify_context,
+    };
+    int result = gd_event_file_new(&options, &run->file);
     if (result < 0)
-        close(attachment->event_fd);
+        gd_foreign_fd_close(attachment->event_fd);
     return result;
 }
 
@@ -103,15 +99,15 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
     int result =
         gd_memory_attach_consume(&run->memory, attachment->memory_fd, attachment->uid, &run->layout, ret_error);
     if (result < 0) {
-        close(attachment->event_fd);
+        gd_foreign_fd_close(attachment->event_fd);
         return result;
     }
     result = gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
     if (result < 0) {
-        close(attachment->event_fd);
+        gd_foreign_fd_close(attachment->event_fd);
         return result;
     }
-    result = start_file_consume(run, attachment, ret_error);
+    result = start_file_consume(run, attachment);
     if (result < 0)
         return result;
     commit(run, gd_run_records_start(run));

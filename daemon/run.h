@@ -79,8 +79,9 @@ struct gd_run_attachment {
     void *notify_context;
 };
 
-// Maps the memory, writes the file's first records and begins. Returns 0, or a negative errno with *ret_error set where
-// it is -EBADMSG.
+// Maps the memory, hands the event file to its writer with the first records, and begins. Returns 0, or a negative
+// errno with *ret_error set where it is -EBADMSG. Whether the file can be taken, gd_event_file_is_accepted() tells
+// later.
 __attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment,
                                                       struct gd_error *ret_error);
 

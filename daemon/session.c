@@ -9,17 +9,19 @@
 
 #include "connection.h"
 #include "decode.h"
+#include "foreign_fd.h"
 #include "log.h"
 #include "reply.h"
 #include "run.h"
 
 enum session_phase {
-    SESSION_HELLO,   // waits for Hello
-    SESSION_OPEN,    // waits for OpenRun
-    SESSION_ATTACH,  // waits for Attach
-    SESSION_RUNNING, // takes Snapshot, Scalars, CloseRun
-    SESSION_OVER,    // hears nothing more; its run may still be finishing
-    SESSION_FREEING, // nothing of it may be touched
+    SESSION_HELLO,    // waits for Hello
+    SESSION_OPEN,     // waits for OpenRun
+    SESSION_ATTACH,   // waits for Attach
+    SESSION_CHECKING, // waits for the writer thread to have checked the event file
+    SESSION_RUNNING,  // takes Snapshot, Scalars, CloseRun
+    SESSION_OVER,     // hears nothing more; its run may still be finishing
+    SESSION_FREEING,  // nothing of it may be touched
 };
 
 struct part {
@@ -156,9 +158,9 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
     int pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
     if (memory < 0 || event_file < 0 || (attach->pidfd && pidfd < 0)) {
         if (memory >= 0)
-            close(memory);
+            gd_foreign_fd_close(memory);
         if (event_file >= 0)
-            close(event_file);
+            gd_foreign_fd_close(event_file);
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
     }
     struct gd_run_attachment attachment = {
@@ -176,13 +178,24 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
         return result;
     }
     watch_pidfd_consume(session, pidfd);
+    session->phase = SESSION_CHECKING;
+    return 0;
+}
+
+// The writer thread has spoken about the event file.
+static void finish_attach(struct gd_session *session) {
+    struct gd_error error;
+    int accepted = gd_event_file_is_accepted(session->run->file, &error);
+    if (accepted < 0)
+        refuse(session, accepted, &error);
+    if (accepted <= 0)
+        return;
     gd_reply_attached(session->connection);
     session->phase = SESSION_RUNNING;
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,
            (unsigned long long)session->run->open_run->elements, session->run->open_run->max_lag,
            (unsigned long long)session->run->layout.total_bytes);
-    return 0;
 }
 
 static int handle_submission_consume(struct gd_session *session, struct gd_submission *submission,
@@ -348,6 +361,8 @@ static void reap(struct gd_session *session) {
 void gd_session_advance(struct gd_session *session) {
     if (session->phase == SESSION_FREEING)
         return;
+    if (session->phase == SESSION_CHECKING)
+        finish_attach(session);
     if (session->run) {
         enum gd_run_next next = gd_run_next(session->run);
         if (next == GD_RUN_BEGIN)

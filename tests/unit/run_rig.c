@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,13 @@ int attach(void) {
         .notify = notify,
         .notify_context = &notified,
     };
-    return gd_run_attach(run, &attachment, &error);
+    int result = gd_run_attach(run, &attachment, &error);
+    for (int accepted = 0; result == 0 && accepted <= 0;) { // as the server learns it from its writer
+        accepted = gd_event_file_is_accepted(run->file, &error);
+        result = accepted < 0 ? accepted : 0;
+        sched_yield();
+    }
+    return result;
 }
 
 void start(struct gd_open_run *open_run) {

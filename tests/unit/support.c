@@ -21,6 +21,12 @@ int count_fds(void) {
     return n;
 }
 
+bool fds_return_to(int n) {
+    for (int tries = 0; tries < 5000 && count_fds() != n; tries++)
+        usleep(1000);
+    return count_fds() == n;
+}
+
 int new_memfd(uint64_t bytes, int seals) {
     int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     cr_assert(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);

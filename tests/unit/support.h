@@ -11,6 +11,9 @@
 // number open() gives would miss a leak above it.)
 int count_fds(void);
 
+// Whether that many are open, at once or soon: what a client sent is closed on a thread of its own.
+bool fds_return_to(int n);
+
 // A new memfd of `bytes` bytes, all of them allocated, with `seals`; the caller's.
 int new_memfd(uint64_t bytes, int seals);
 

@@ -120,15 +120,18 @@ static void start(int fd) {
     cr_assert_eq(gd_event_file_new(&options, &file), 0);
 }
 
-static void start_writer(void) {
-    own_fd = new_file(O_RDWR);
-    start(dup(own_fd));
-}
-
 // One batch or the end; a writer that never reports hangs the test, which its time limit ends.
 static void wait_notified(void) {
     while (sem_wait(&notified) < 0 && errno == EINTR)
         ;
+}
+
+static void start_writer(void) {
+    struct gd_error error;
+    own_fd = new_file(O_RDWR);
+    start(dup(own_fd));
+    wait_notified();
+    cr_assert_eq(gd_event_file_is_accepted(file, &error), 1);
 }
 
 static void wait_done(void) {
@@ -219,8 +222,9 @@ Test(event_file, what_was_not_appended_is_not_written, .init = start_writer) {
 // A write that fails is tried again from the same byte; only giving up ends it.
 Test(event_file, giving_up_ends_a_file_that_cannot_be_written) {
     uint64_t appended = 0;
-    own_fd = new_file(O_RDONLY);
+    own_fd = new_memfd(0, F_SEAL_WRITE);
     start(dup(own_fd));
+    wait_notified(); // it is accepted
     append_until(&appended, 100);
     wait_notified(); // the first batch has failed
     cr_expect_eq(gd_event_file_written(file), 0);
@@ -231,6 +235,19 @@ Test(event_file, giving_up_ends_a_file_that_cannot_be_written) {
     wait_done();
     cr_expect_eq(gd_event_file_written(file), 0);
     cr_expect(fcntl(file_fd, F_GETFD) < 0 && errno == EBADF);
+    gd_event_file_free(file);
+}
+
+Test(event_file, a_refused_file_is_closed_and_done) {
+    struct gd_error error;
+    uint64_t appended = 0;
+    start(new_file(O_RDONLY));
+    append_until(&appended, 100);
+    wait_done();
+    cr_expect_eq(gd_event_file_is_accepted(file, &error), -EBADMSG);
+    cr_expect_str_eq(error.field, "event_file");
+    cr_expect(fcntl(file_fd, F_GETFD) < 0 && errno == EBADF);
+    cr_expect_eq(gd_event_file_written(file), 0);
     gd_event_file_free(file);
 }
 

@@ -1,0 +1,68 @@
+// A client's descriptor on a file system that does not answer holds up that client alone. The daemon runs with
+// hung_files.c preloaded.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "daemon_process.h"
+#include "raw_client.h"
+#include "scratch.h"
+#include "trainer.h"
+
+static char directory[SCRATCH_PATH_BYTES];
+static struct daemon_process daemon_process;
+
+static void set_up(void) {
+    scratch_make(directory);
+    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_HUNG_FILES"), 1), 0);
+    daemon_process_start(&daemon_process, directory);
+    unsetenv("LD_PRELOAD");
+}
+
+static void tear_down(void) {
+    daemon_process_kill(&daemon_process);
+    scratch_remove(directory);
+}
+
+TestSuite(hung_files, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static int open_hung(void) {
+    char path[SCRATCH_PATH_BYTES + 16];
+    snprintf(path, sizeof(path), "%s/file.hung", directory);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0);
+    return fd;
+}
+
+static void expect_others_served(void) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "other", NULL);
+    struct gradientd_run *run = trainer_open(&options);
+    trainer_submit_steps(run, 1, 20);
+    trainer_close(run);
+}
+
+Test(hung_files, an_event_file_that_hangs_holds_up_its_run_alone) {
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_LAID_OUT, NULL);
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    attach.has_memory = attach.memory = attach.has_event_file = attach.event_file = true;
+    int fds[2] = {raw_memory_new(client.total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), open_hung()};
+    raw_client_send_attach(&client, &attach, fds, 2);
+    expect_others_served();
+    cr_expect_not(scratch_wait_readable(client.fd, 0.2), "a file was taken that does not answer");
+    close(fds[0]);
+    close(fds[1]);
+    raw_client_close(&client);
+    expect_others_served();
+}
+
+Test(hung_files, a_descriptor_nobody_asked_for_holds_up_nobody) {
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    int fd = open_hung();
+    raw_client_send_bytes(&client, "\1", 1, &fd, 1);
+    raw_client_close(&client);
+    close(fd);
+    expect_others_served();
+}
