@@ -6,17 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "decode.h"
+#include "listener.h"
 #include "log.h"
 #include "session.h"
 
 enum {
-    LISTEN_BACKLOG = 128,
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
     ABANDON_TIMEOUT_MS = 1000,
     ACCEPT_PAUSE_MS = 1000,
@@ -31,8 +29,8 @@ struct server {
     uv_async_t progress; // a writer thread got on
     uv_timer_t stop_timer;
     uv_timer_t accept_timer; // runs while descriptors are short
-    uv_poll_t listener;
-    int listen_fd; // -1: none
+    uv_poll_t listener_poll;
+    struct gd_listener listener;
     struct gd_arena arena;
     struct gd_session_host host;
     struct gd_session **sessions;
@@ -57,12 +55,10 @@ static void for_each_session(struct server *server, void (*visit)(struct gd_sess
 }
 
 static void stop_listening(struct server *server) {
-    if (!server->options->socket_path || server->listen_fd < 0)
+    if (server->listener.fd < 0)
         return;
-    unlink(server->options->socket_path);
-    uv_close((uv_handle_t *)&server->listener, NULL);
-    close(server->listen_fd);
-    server->listen_fd = -1;
+    uv_close((uv_handle_t *)&server->listener_poll, NULL);
+    gd_listener_deinit(&server->listener);
 }
 
 // The first time: gives up what cannot be written now. The second: a writer hangs inside the kernel, go without it.
@@ -145,14 +141,14 @@ static void on_connection(uv_poll_t *poll, int status, int events);
 
 static void on_accept_timer(uv_timer_t *timer) {
     struct server *server = timer->data;
-    if (server->listen_fd >= 0)
-        uv_poll_start(&server->listener, UV_READABLE, on_connection);
+    if (server->listener.fd >= 0)
+        uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
 }
 
 static void on_connection(uv_poll_t *poll, int status, int events) {
     struct server *server = poll->data;
     (void)events;
-    int fd = status < 0 ? -1 : accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = status < 0 ? -1 : accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
         gd_log(GD_LOG_WARNING, "no more clients for now: %s", strerror(errno));
         uv_poll_stop(poll); // the client is still there, so the poll would fire again at once
@@ -165,37 +161,21 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
         gd_log(GD_LOG_WARNING, "a client could not be served: %s", strerror(-result));
 }
 
-// Returns the listening descriptor or a negative errno.
-static int listen_at(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
-        int result = -errno;
-        close(fd);
-        return result;
-    }
-    return fd;
-}
-
 static int start_listening(struct server *server) {
-    const char *path = server->options->socket_path;
-    server->listen_fd = listen_at(path);
-    if (server->listen_fd < 0) {
-        gd_log(GD_LOG_ERROR, "cannot listen at %s: %s", path, strerror(-server->listen_fd));
-        return server->listen_fd;
-    }
-    int result = uv_poll_init(&server->loop, &server->listener, server->listen_fd);
-    if (result < 0)
+    struct gd_error error;
+    int result = gd_listener_init(&server->listener, server->options->socket_path, &error);
+    if (result < 0) {
+        gd_log(GD_LOG_ERROR, "%s", error.text);
         return result;
-    server->listener.data = server;
-    uv_poll_start(&server->listener, UV_READABLE, on_connection);
-    gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", path, server->options->workers,
+    }
+    result = uv_poll_init(&server->loop, &server->listener_poll, server->listener.fd);
+    if (result < 0) {
+        gd_log(GD_LOG_ERROR, "cannot poll the socket: %s", strerror(-result));
+        return result;
+    }
+    server->listener_poll.data = server;
+    uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
+    gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->listener.path, server->options->workers,
            server->options->kernels->name);
     return 0;
 }
@@ -243,15 +223,15 @@ static int init(struct server *server) {
 }
 
 int gd_server_run(const struct gd_server_options *options) {
-    struct server server = {.options = options, .listen_fd = -1};
+    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}};
 
     int result = init(&server);
-    if (result == 0)
-        result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
-    if (result < 0) {
+    if (result < 0)
         gd_log(GD_LOG_ERROR, "cannot start: %s", strerror(-result));
+    else
+        result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
+    if (result < 0)
         return EXIT_FAILURE;
-    }
     uv_run(&server.loop, UV_RUN_DEFAULT);
     if (server.gave_up)
         _exit(EXIT_FAILURE); // a thread is inside the kernel and may come back to what this would free

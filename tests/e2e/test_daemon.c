@@ -3,8 +3,10 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bytes.h"
@@ -332,4 +334,45 @@ Test(daemon, serves_many_at_once) {
         cr_assert(scratch_wait_until(event_values_ended, path, 20.0), "%s is not ended", path);
     }
     expect_fds(fds);
+}
+
+// ---- whose socket it is
+
+// Runs a second daemon on `path`, which must refuse with status 1 and say `says`.
+static void expect_no_second_daemon(const char *path, const char *says) {
+    char command[512], output[1024];
+    snprintf(command, sizeof(command), "'%s' --socket '%s' 2>&1", daemon_process_program(), path);
+    FILE *stream = popen(command, "r");
+    cr_assert_not_null(stream);
+    size_t bytes = fread(output, 1, sizeof(output) - 1, stream);
+    output[bytes] = '\0';
+    int status = pclose(stream);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILURE, "status 0x%x", (unsigned)status);
+    cr_expect(strstr(output, says) && strstr(output, path), "%s", output);
+}
+
+Test(daemon, refuses_a_socket_that_is_served) {
+    expect_no_second_daemon(daemon_process.socket, "another gradientd serves");
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_WELCOME, NULL);
+    raw_client_close(&client);
+}
+
+Test(daemon, leaves_alone_what_is_no_socket) {
+    char path[SCRATCH_PATH_BYTES + 16];
+    snprintf(path, sizeof(path), "%s/precious", directory);
+    FILE *file = fopen(path, "w");
+    cr_assert(file && fputs("data", file) >= 0 && fclose(file) == 0);
+    expect_no_second_daemon(path, "no socket");
+    cr_expect_eq(access(path, F_OK), 0);
+}
+
+Test(daemon, replaces_the_socket_of_a_killed_daemon) {
+    daemon_process_kill(&daemon_process);
+    cr_assert_eq(access(daemon_process.socket, F_OK), 0);
+    cr_assert_eq(unlink(daemon_process.log), 0); // else its old lines would count as the new one's
+    daemon_process_start(&daemon_process, directory);
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_WELCOME, NULL);
+    raw_client_close(&client);
 }
