@@ -171,6 +171,7 @@ static int start_listening(struct server *server) {
     result = uv_poll_init(&server->loop, &server->listener_poll, server->listener.fd);
     if (result < 0) {
         gd_log(GD_LOG_ERROR, "cannot poll the socket: %s", strerror(-result));
+        gd_listener_deinit(&server->listener);
         return result;
     }
     server->listener_poll.data = server;
@@ -226,12 +227,13 @@ int gd_server_run(const struct gd_server_options *options) {
     struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}};
 
     int result = init(&server);
-    if (result < 0)
+    if (result < 0) {
         gd_log(GD_LOG_ERROR, "cannot start: %s", strerror(-result));
-    else
-        result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
-    if (result < 0)
         return EXIT_FAILURE;
+    }
+    result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
+    if (result < 0)
+        stop(&server);
     uv_run(&server.loop, UV_RUN_DEFAULT);
     if (server.gave_up)
         _exit(EXIT_FAILURE); // a thread is inside the kernel and may come back to what this would free
@@ -239,5 +241,5 @@ int gd_server_run(const struct gd_server_options *options) {
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);
     free(server.sessions);
-    return EXIT_SUCCESS;
+    return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
