@@ -130,6 +130,11 @@ static int check_rule(const Gradientd__Optimizer *optimizer, struct gd_error *re
         return gd_error_set(ret_error, GD_ERROR_INVALID, "maximum_of",
                             amsgrad ? "maximum_of is missing; amsgrad must state of what it keeps the maximum"
                                     : "maximum_of is set; only amsgrad keeps a maximum");
+    bool may_correct = optimizer->rule == GRADIENTD__RULE__ADAM || optimizer->rule == GRADIENTD__RULE__ADAMW ||
+                       optimizer->rule == GRADIENTD__RULE__RMSPROP;
+    if (optimizer->has_bias_correction && !may_correct)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "bias_correction",
+                            "bias_correction is set; only adam, adamw and rmsprop have it, amsgrad has maximum_of");
     bool adagrad = optimizer->rule == GRADIENTD__RULE__ADAGRAD;
     if (!adagrad && (optimizer->initial_accumulator != 0.0 || optimizer->learning_rate_decay != 0.0))
         return gd_error_set(ret_error, GD_ERROR_INVALID,
