@@ -91,8 +91,8 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
     double deadline = client_now_monotonic() + run->max_stall;
     do {
         atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
-        atomic_thread_fence(
-            memory_order_seq_cst); // pairs with the daemon's, between its words and its look at `waiting`
+        // pairs with the daemon's fence, between its slot words and its look at `waiting`
+        atomic_thread_fence(memory_order_seq_cst);
         *ret_slot = find_slot(run);
         if (*ret_slot >= 0)
             return GRADIENTD_OK;
@@ -141,26 +141,30 @@ static int send_scalars(struct gradientd_run *run, int64_t step, double wall_tim
     return result;
 }
 
-// The gradient is dropped; the trainer's own values are not.
+// What has changed stays in the message until a Snapshot takes it: a step that is skipped may have brought it.
+static void fill_rates(struct gradientd_run *run, const struct gradientd_step *step) {
+    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
+        run->rates[i].learning_rate = step->learning_rates[i];
+        if (step->beta2) {
+            run->rates[i].has_beta2 = true;
+            run->rates[i].beta2 = step->beta2[i];
+        }
+        if (step->eps) {
+            run->rates[i].has_eps = true;
+            run->rates[i].eps = step->eps[i];
+        }
+    }
+}
+
+// The gradient is dropped; the trainer's own values and changed rates are not.
 static int skip_step(struct gradientd_run *run, const struct gradientd_step *step) {
     run->skipped++;
     pass_step(run, step);
+    fill_rates(run, step);
     if (step->n_scalars == 0)
         return GRADIENTD_SKIPPED;
     int result = send_scalars(run, step->step, step->wall_time, step->scalars, step->n_scalars);
     return result == GRADIENTD_DETACHED ? result : GRADIENTD_SKIPPED;
-}
-
-static void fill_rates(struct gradientd_run *run, const struct gradientd_step *step) {
-    for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
-        run->rates[i].learning_rate = step->learning_rates[i];
-        run->rates[i].has_beta2 = step->beta2 != NULL;
-        run->rates[i].has_eps = step->eps != NULL;
-        if (step->beta2)
-            run->rates[i].beta2 = step->beta2[i];
-        if (step->eps)
-            run->rates[i].eps = step->eps[i];
-    }
 }
 
 // Hands slot `slot` over; run->groups_present says which groups are in it unless `all_present`.
@@ -201,6 +205,8 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     if (result == GRADIENTD_OK) {
         run->slots.used_sequence[slot] = ++run->sequence;
         run->snapshot_step = step->step;
+        for (uint32_t i = 0; i < run->n_parameter_groups; i++)
+            run->rates[i].has_beta2 = run->rates[i].has_eps = false;
     }
     if (result == GRADIENTD_SKIPPED)
         run->skipped++;

@@ -204,6 +204,36 @@ Test(client_faults, stopped_daemon_costs_steps_and_no_time) {
     event_values_free(&values);
 }
 
+Test(client_faults, rates_changed_in_a_skipped_step_hold_from_the_next_one) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "rates", &warnings);
+    options.max_stall = 0.0;
+    options.optimizer.rule = GRADIENTD_ADAM;
+    struct gradientd_run *run = trainer_open(&options);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+
+    daemon_process_freeze(&daemon_process);
+    int64_t step_number = fill_slots(run, 1) + 1;
+    const double eps = 1000.0;
+    struct gradientd_step step = trainer_step(step_number);
+    step.eps = &eps;
+    float gradient[TRAINER_NUMEL];
+    trainer_gradient(step_number, gradient);
+    cr_assert_eq(trainer_submit(run, &step, gradient), GRADIENTD_SKIPPED);
+    unsigned accepted = 0;
+    daemon_process_thaw(&daemon_process);
+    struct progress progress = {run, &step_number, &accepted};
+    cr_assert(scratch_wait_until(takes_a_step, &progress, 20.0), "no step is taken after SIGCONT");
+    trainer_close(run);
+
+    struct event_values values;
+    event_values_read(path, &values);
+    const struct event_value *size = event_values_find(&values, "adam/step_size_mean", step_number);
+    cr_assert(size);
+    cr_assert_float_eq(size->value, 1e-4f, 5e-6f, "%g", (double)size->value); // rate 0.1 over eps, which rules
+    event_values_free(&values);
+}
+
 Test(client_faults, step_waits_no_longer_than_max_stall) {
     struct gradientd_options options = trainer_options(daemon_process.socket, directory, "stall", &warnings);
     options.max_stall = 0.05;
