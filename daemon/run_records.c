@@ -90,7 +90,8 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     if (!run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step)) {
         list_values(&list, state, &values);
         state->unwritten = (struct gd_values){0};
-        state->health = (struct gd_health_state){0};
+        if (gd_values_has(&values, GD_TAG_NORM_MAX)) // not where every group was absent: the window goes on
+            state->health = (struct gd_health_state){0};
     } else {
         state->unwritten = values;
     }

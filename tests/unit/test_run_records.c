@@ -156,6 +156,28 @@ Test(run_records, a_spike_between_two_points_shows_in_the_next) {
     free_events();
 }
 
+Test(run_records, a_spike_outlasts_a_step_without_any_group) {
+    const int64_t steps[] = {20000, 20001, 20010, 20020}; // all but the second begin a window
+    int64_t step = 0;
+    float value = 0.0f;
+    for (uint32_t i = 0; i < ARRAY_SIZE(steps); i++) {
+        struct block *block = new_snapshot(i + 1, steps[i], i);
+        fill_slot(i, i == 1 ? 100.0f : 1.0f);
+        if (i == 2) { // no group is present
+            block->submission.groups_present = block->bitmap;
+            block->submission.groups_present_bytes = 1;
+        }
+        submit_good(block);
+        work();
+    }
+    submit_close(5);
+    read_events();
+    cr_expect_eq(count_values("gradient/norm_max", &step, &value), 2);
+    cr_expect_eq(step, 20020);
+    cr_expect_gt(value, 100.0f);
+    free_events();
+}
+
 Test(run_records_from_scratch, without_thinning_every_step_is_written, .fini = free_run) {
     struct gd_open_run *open_run = small_open_run();
     open_run->thinning = false;
