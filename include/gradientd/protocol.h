@@ -10,6 +10,7 @@ enum {
     GRADIENTD_FRAME_HEADER_BYTES = 8,      // u32le message_bytes, u32le payload_bytes
     GRADIENTD_MESSAGE_BYTES_MAX = 1 << 20, // a message holds names and numbers, elements go elsewhere
     GRADIENTD_TABLE_BYTES_MAX = 32 << 20,  // 65,536 groups with names of 255 bytes take 17 MiB
+    GRADIENTD_PAYLOAD_BYTES_MAX = 1 << 30, // of a Snapshot with its elements inline
     GRADIENTD_TABLE_ENTRY_BYTES = 17,      // of a group table entry, without its name
 
     GRADIENTD_GROUPS_MAX = 65536,          // twice the tensors of the largest published models
@@ -19,5 +20,8 @@ enum {
     GRADIENTD_LAG_MAX = 32,                // beyond it the slots outweigh the model and its optimiser
     GRADIENTD_INFLIGHT_MAX = 64,
     GRADIENTD_USER_TAGS_MAX = 1024, // a run's own scalars; bounds the outbox
+    GRADIENTD_PER_GROUP_DEFAULT = 8,    // series a run has per group without being asked: keeps it under 60 tags
+    GRADIENTD_PER_GROUP_MAX = 4096,     // groups shown one by one; bounds the outbox
+    GRADIENTD_PATTERNS_MAX = 64,        // of group names, include and exclude each
     GRADIENTD_FDS_MAX = 3,          // an Attach: memory, event file, pidfd
 };
