@@ -59,13 +59,13 @@ static int take_frame(struct gradientd_run *run, Gradientd__DaemonMessage **ret_
     struct gd_error error;
 
     int result = gd_frame_parse(run->input, run->input_bytes, &frame, &error);
-    if (result < 0 || frame.total_bytes > GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX)
+    if (result < 0 || (result == GD_FRAME_COMPLETE && frame.payload_bytes > 0))
         return -EPROTO;
     if (result == GD_FRAME_INCOMPLETE)
         return 0;
     *ret_message = gradientd__daemon_message__unpack(NULL, frame.message_bytes, frame.message);
-    run->input_bytes -= frame.total_bytes;
-    memmove(run->input, run->input + frame.total_bytes, run->input_bytes);
+    run->input_bytes -= frame.head_bytes;
+    memmove(run->input, run->input + frame.head_bytes, run->input_bytes);
     return *ret_message ? 1 : -EPROTO;
 }
 

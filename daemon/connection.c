@@ -11,31 +11,45 @@
 #include "gradientd/protocol.h"
 
 enum {
-    INPUT_BYTES_MIN = 16 << 10, // holds hundreds of Snapshots: one recvmsg takes a burst
+    INPUT_BYTES_MIN = 64 << 10, // a burst of hundreds of Snapshots, or a piece of a payload that stays in L2
     OUTPUT_BYTES_MAX = 1 << 20,
+};
+
+enum phase {
+    READING,
+    DRAINING, // reads until `drain_end`
+    DRAINED,  // reads no more, still sends
+    CLOSING,
 };
 
 struct gd_connection {
     uv_poll_t poll;
     int fd;
+    enum phase phase;
     struct gd_connection_handlers handlers;
     void *context;
     struct gd_fd_queue fds;
     bool paused;
-    bool closing;
+    bool handling; // a handler is being called: what it unpauses goes on when it returns
 
     uint8_t *input;
     size_t input_capacity;
     size_t input_bytes;
+    uint64_t payload_left;   // of the frame whose message was handled last
     uint64_t received_bytes; // ever
+    uint64_t drain_end;      // received_bytes once all is read
     uint8_t *output;
     size_t output_bytes;
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
+static bool reads(const struct gd_connection *connection) {
+    return !connection->paused && connection->phase < DRAINED;
+}
+
 static void update_poll(struct gd_connection *connection) {
-    int events = (connection->paused ? 0 : UV_READABLE) | (connection->output_bytes ? UV_WRITABLE : 0);
+    int events = (reads(connection) ? UV_READABLE : 0) | (connection->output_bytes ? UV_WRITABLE : 0);
     if (events)
         uv_poll_start(&connection->poll, events, on_poll);
     else
@@ -79,36 +93,79 @@ static void break_off(struct gd_connection *connection, const char *field, const
     connection->handlers.broken(connection->context, &error);
 }
 
-// Handles every whole frame in the input; leaves the start of the next one.
-static void handle_frames(struct gd_connection *connection) {
+// Makes room for a frame's message.
+static bool reserve(struct gd_connection *connection, size_t bytes) {
+    if (bytes <= connection->input_capacity)
+        return true;
+    uint8_t *input = realloc(connection->input, bytes);
+    if (!input)
+        return false;
+    connection->input = input;
+    connection->input_capacity = bytes;
+    return true;
+}
+
+// Handles a message at the start of `data`. Returns the bytes it took, 0 when it is not all there or nothing more can
+// be handled.
+static size_t handle_message(struct gd_connection *connection, const uint8_t *data, size_t bytes) {
+    struct gd_frame frame;
+    struct gd_error error;
+    int result = gd_frame_parse(data, bytes, &frame, &error);
+
+    if (result < 0)
+        connection->handlers.broken(connection->context, &error);
+    if (result != GD_FRAME_COMPLETE)
+        return 0;
+    connection->payload_left = frame.payload_bytes;
+    connection->handlers.message(connection->context, &frame);
+    return frame.head_bytes;
+}
+
+static size_t handle_payload(struct gd_connection *connection, const uint8_t *data, size_t bytes) {
+    size_t piece = bytes < connection->payload_left ? bytes : (size_t)connection->payload_left;
+    connection->payload_left -= piece;
+    connection->handlers.payload(connection->context, data, piece);
+    return piece;
+}
+
+// Handles what the input holds; leaves the start of the next message, or all while paused.
+static void handle_input(struct gd_connection *connection) {
     size_t at = 0;
-    while (!connection->closing) {
-        struct gd_frame frame;
-        struct gd_error error;
-        int result = gd_frame_parse(connection->input + at, connection->input_bytes - at, &frame, &error);
-        if (result < 0) {
-            connection->handlers.broken(connection->context, &error);
-            return;
-        }
-        if (result == GD_FRAME_INCOMPLETE) {
-            memmove(connection->input, connection->input + at, connection->input_bytes - at);
-            connection->input_bytes -= at;
-            if (frame.total_bytes > connection->input_capacity) {
-                uint8_t *input = realloc(connection->input, frame.total_bytes);
-                if (!input) {
-                    break_off(connection, "payload_bytes", "out of memory for a frame of this size");
-                    return;
-                }
-                connection->input = input;
-                connection->input_capacity = frame.total_bytes;
-            }
+
+    connection->handling = true;
+    while (connection->phase != CLOSING && !connection->paused && at < connection->input_bytes) {
+        const uint8_t *data = connection->input + at;
+        size_t bytes = connection->input_bytes - at;
+        size_t taken = connection->payload_left > 0 ? handle_payload(connection, data, bytes)
+                                                    : handle_message(connection, data, bytes);
+        if (taken == 0)
             break;
-        }
-        connection->handlers.frame(connection->context, &frame);
-        at += frame.total_bytes;
+        at += taken;
     }
-    if (!connection->closing && connection->input_bytes == 0 && connection->fds.used > 0)
+    connection->handling = false;
+    memmove(connection->input, connection->input + at, connection->input_bytes - at);
+    connection->input_bytes -= at;
+    if (connection->phase == CLOSING || connection->paused)
+        return;
+
+    struct gd_frame next;
+    struct gd_error error;
+    if (connection->payload_left == 0 &&
+        gd_frame_parse(connection->input, connection->input_bytes, &next, &error) == GD_FRAME_INCOMPLETE &&
+        !reserve(connection, next.head_bytes))
+        break_off(connection, "message_bytes", "out of memory for a message of this size");
+    else if (connection->input_bytes == 0 && connection->fds.used > 0)
         break_off(connection, "fds", "a descriptor came that no message declares");
+}
+
+// Ends the drain once there is nothing left to wait for.
+static void check_drained(struct gd_connection *connection) {
+    if (connection->phase != DRAINING || connection->paused || connection->handling ||
+        connection->received_bytes < connection->drain_end)
+        return;
+    connection->phase = DRAINED;
+    update_poll(connection);
+    connection->handlers.drained(connection->context);
 }
 
 static int take_fds(struct gd_connection *connection, struct msghdr *header) {
@@ -127,8 +184,8 @@ static int take_fds(struct gd_connection *connection, struct msghdr *header) {
     return result;
 }
 
-// One recvmsg. Returns true when there may be more.
-static bool receive(struct gd_connection *connection) {
+// One recvmsg, and what comes of it.
+static void receive(struct gd_connection *connection) {
     union {
         char bytes[CMSG_SPACE(GRADIENTD_FDS_MAX * sizeof(int))];
         struct cmsghdr alignment;
@@ -142,28 +199,29 @@ static bool receive(struct gd_connection *connection) {
 
     ssize_t bytes = recvmsg(connection->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
-        return errno == EINTR;
+        return;
     if (bytes <= 0) {
         gd_connection_close(connection);
-        return false;
+        return;
     }
     if (take_fds(connection, &header) < 0) {
         break_off(connection, "fds", "more descriptors came than any message declares");
-        return false;
+        return;
     }
     connection->input_bytes += (size_t)bytes;
     connection->received_bytes += (uint64_t)bytes;
-    handle_frames(connection);
-    return true;
+    handle_input(connection);
+    check_drained(connection);
 }
 
 void gd_connection_drain(struct gd_connection *connection) {
-    int arrived = 0; // what comes while this reads is another one's, such as a forked child's
+    int arrived = 0; // what comes from now on is another one's, such as a forked child's
+    if (connection->phase != READING)
+        return;
     ioctl(connection->fd, SIOCINQ, &arrived);
-    for (uint64_t end = connection->received_bytes + (uint64_t)arrived;
-         !connection->closing && connection->received_bytes < end;)
-        if (!receive(connection))
-            break;
+    connection->phase = DRAINING;
+    connection->drain_end = connection->received_bytes + (uint64_t)arrived;
+    check_drained(connection);
 }
 
 static void flush(struct gd_connection *connection) {
@@ -185,7 +243,7 @@ void gd_connection_send(struct gd_connection *connection, const Gradientd__Daemo
     size_t message_bytes = gradientd__daemon_message__get_packed_size(message);
     size_t total = connection->output_bytes + GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
 
-    if (connection->closing)
+    if (connection->phase == CLOSING)
         return;
     uint8_t *output = total <= OUTPUT_BYTES_MAX ? realloc(connection->output, total) : NULL;
     if (!output) {
@@ -200,25 +258,31 @@ void gd_connection_send(struct gd_connection *connection, const Gradientd__Daemo
     update_poll(connection);
 }
 
+bool gd_connection_is_backed_up(const struct gd_connection *connection) {
+    return connection->output_bytes > 0;
+}
+
 void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
-    if (connection->closing || connection->paused == paused)
+    if (connection->phase == CLOSING || connection->paused == paused)
         return;
     connection->paused = paused;
-    update_poll(connection);
+    if (!paused && !connection->handling) {
+        handle_input(connection);
+        check_drained(connection);
+    }
+    if (connection->phase != CLOSING)
+        update_poll(connection);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct gd_connection *connection = (struct gd_connection *)poll;
-    if (status < 0) { // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
-        gd_connection_drain(connection);
-        gd_connection_close(connection);
-        return;
-    }
+    if (status < 0) // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
+        events = reads(connection) ? UV_READABLE : UV_WRITABLE;
     if (events & UV_WRITABLE)
         flush(connection);
     if (events & UV_READABLE)
         receive(connection);
-    if (!connection->closing)
+    if (connection->phase != CLOSING)
         update_poll(connection);
 }
 
@@ -233,9 +297,9 @@ static void on_poll_closed(uv_handle_t *handle) {
 }
 
 void gd_connection_close(struct gd_connection *connection) {
-    if (connection->closing)
+    if (connection->phase == CLOSING)
         return;
-    connection->closing = true;
+    connection->phase = CLOSING;
     flush(connection);
     uv_close((uv_handle_t *)&connection->poll, on_poll_closed);
 }

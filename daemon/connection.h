@@ -1,4 +1,5 @@
-// A client's socket: bytes and descriptors in, frames out to a handler, messages back. Runs on the loop thread.
+// A client's socket: bytes and descriptors in, messages and payloads out to handlers, messages back. Runs on the loop
+// thread.
 #pragma once
 
 #include <stdbool.h>
@@ -12,8 +13,12 @@
 struct gd_connection;
 
 struct gd_connection_handlers {
-    // One whole frame; it is gone when the call returns. The handler may send and close.
-    void (*frame)(void *context, const struct gd_frame *frame);
+    // One message, which is gone when the call returns. The handler may send, pause and close. Where
+    // frame->payload_bytes is not 0, `payload` is called next with what follows the message, in pieces as they come.
+    void (*message)(void *context, const struct gd_frame *frame);
+    void (*payload)(void *context, const uint8_t *data, size_t bytes);
+    // After gd_connection_drain(): all that had arrived by then is handled; nothing more will be read.
+    void (*drained)(void *context);
     // The peer broke the frame protocol; the handler will want to say so and close.
     void (*broken)(void *context, const struct gd_error *error);
     // The peer is gone or gd_connection_close() was called: the last call; the connection frees itself.
@@ -31,13 +36,16 @@ struct ucred gd_connection_peer(const struct gd_connection *connection);
 // The oldest received descriptor, now the caller's; -1 when there is none.
 int gd_connection_steal_fd(struct gd_connection *connection);
 
+// Whether messages wait for the peer to read what was sent before.
+bool gd_connection_is_backed_up(const struct gd_connection *connection);
+
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
 
-// Whether to read: a paused connection leaves bytes in the socket, which slows the sender down.
+// Whether to go on: a paused connection handles nothing and leaves bytes in the socket, which slows the sender down.
 void gd_connection_set_paused(struct gd_connection *connection, bool paused);
 
-// Handles all that has arrived by now.
+// Handles all that has arrived by now, as far as it is not paused meanwhile, then calls `drained` and reads no more.
 void gd_connection_drain(struct gd_connection *connection);
 
 // Stops reading, sends what is queued as far as the socket takes it at once, and closes.

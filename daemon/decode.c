@@ -58,16 +58,40 @@ static int check_rates(const Gradientd__Snapshot *snapshot, struct gd_error *ret
     return 0;
 }
 
-static int check_snapshot(const Gradientd__Snapshot *snapshot, struct gd_error *ret_error) {
+// Elements lie in a slot or are all of the payload.
+static int check_elements(const Gradientd__StreamElements *elements, const struct gd_frame *frame,
+                          struct gd_error *ret_error) {
+    if (elements->has_slot && frame->payload_bytes > 0)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
+                            "payload_bytes is %u; elements in a slot take no payload", frame->payload_bytes);
+    if (elements->has_slot && (elements->has_inline_bytes || elements->deflated))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.inline_bytes",
+                            "streams[0] has both a slot, %u, and what belongs to inline elements", elements->slot);
+    if (!elements->has_slot && (!elements->has_inline_bytes || elements->inline_bytes != frame->payload_bytes))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.inline_bytes",
+                            "streams[0] has no slot and inline_bytes %llu; the payload has %u",
+                            (unsigned long long)elements->inline_bytes, frame->payload_bytes);
+    return 0;
+}
+
+static void set_delivery(const Gradientd__StreamElements *elements, struct gd_submission *submission) {
+    submission->slot = elements->slot;
+    if (elements->has_slot)
+        return;
+    submission->delivery = elements->deflated ? GD_INLINE_DEFLATED : GD_INLINE;
+    submission->inline_bytes = (uint32_t)elements->inline_bytes; // it is the payload's size
+}
+
+static int check_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame,
+                          struct gd_error *ret_error) {
     if (snapshot->n_streams != 1 || snapshot->streams[0]->kind != GRADIENTD__STREAM_KIND__GRADIENT)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
                             "streams has %zu entries; exactly one, GRADIENT, is supported", snapshot->n_streams);
-    if (!snapshot->streams[0]->has_slot)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams.slot",
-                            "streams[0] has no slot; elements in the payload are not supported");
     if (snapshot->has_optimizer_step && snapshot->optimizer_step == 0)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "optimizer_step", "optimizer_step is 0, it counts from 1");
-    int result = check_time(snapshot->wall_time, snapshot->step, ret_error);
+    int result = check_elements(snapshot->streams[0], frame, ret_error);
+    if (result == 0)
+        result = check_time(snapshot->wall_time, snapshot->step, ret_error);
     if (result == 0)
         result = check_rates(snapshot, ret_error);
     if (result == 0)
@@ -107,8 +131,9 @@ static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **
     return submission;
 }
 
-static int decode_snapshot(const Gradientd__Snapshot *snapshot, struct gd_decoded *ret, struct gd_error *ret_error) {
-    int result = check_snapshot(snapshot, ret_error);
+static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame, struct gd_decoded *ret,
+                           struct gd_error *ret_error) {
+    int result = check_snapshot(snapshot, frame, ret_error);
     if (result < 0)
         return result;
 
@@ -124,7 +149,7 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, struct gd_decode
     submission->has_optimizer_step = snapshot->has_optimizer_step;
     submission->optimizer_step = snapshot->optimizer_step;
     submission->applied = !snapshot->has_applied || snapshot->applied;
-    submission->slot = snapshot->streams[0]->slot;
+    set_delivery(snapshot->streams[0], submission);
     submission->skipped = snapshot->skipped;
     for (uint32_t i = 0; i < submission->n_rates; i++) {
         const Gradientd__ParameterGroupStep *rates = snapshot->parameter_groups[i];
@@ -198,7 +223,7 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
         };
         return 0;
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT:
-        return decode_snapshot(message->snapshot, ret, ret_error);
+        return decode_snapshot(message->snapshot, frame, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS:
         return decode_scalars(message->scalars, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN:
@@ -223,8 +248,9 @@ int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_de
     if (!message)
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "a message of %u bytes is malformed",
                             frame->message_bytes);
-    if (frame->payload_bytes > 0 && message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN)
+    if (frame->payload_bytes > 0 && message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN &&
+        message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT)
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
-                            "payload_bytes is %u; only OpenRun takes a payload", frame->payload_bytes);
+                            "payload_bytes is %u; only OpenRun and Snapshot take a payload", frame->payload_bytes);
     return decode_message(message, frame, ret_decoded, ret_error);
 }

@@ -46,6 +46,12 @@ struct gd_decoded {
     };
 };
 
-// Decodes one frame. `arena` is reset first and holds nothing the result points to.
+// Decodes a frame's message. `arena` is reset first and holds nothing the result points to. An OpenRun is complete once
+// gd_open_run_read_table() has read the frame's payload.
 __attribute__((warn_unused_result)) int gd_decode(const struct gd_frame *frame, struct gd_arena *arena,
                                                   struct gd_decoded *ret_decoded, struct gd_error *ret_error);
+
+// Reads the group table, OpenRun's payload. Returns 0, or a negative errno with *ret_error set; then the run is of no
+// use.
+__attribute__((warn_unused_result)) int gd_open_run_read_table(struct gd_open_run *open_run, const uint8_t *table,
+                                                               size_t bytes, struct gd_error *ret_error);

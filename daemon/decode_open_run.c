@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "decode.h"
 #include "text.h"
 
 enum { DEFAULT_MAX_LAG = 5, DEFAULT_INFLIGHT = 2 };
@@ -83,6 +84,7 @@ static int read_streams(const Gradientd__OpenRun *message, struct gd_open_run *o
     if (stream->element_type != GRADIENTD__ELEMENT_TYPE__F32)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "element_type", "element_type is %d; F32 (1) is supported",
                             (int)stream->element_type);
+    open_run->stated_elements = stream->has_elements ? stream->elements : UINT64_MAX;
     open_run->stride = stream->has_stride ? stream->stride : 1;
     return check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);
 }
@@ -231,30 +233,20 @@ static int64_t read_group(const uint8_t *table, size_t bytes, uint32_t index, st
     return (int64_t)(GRADIENTD_TABLE_ENTRY_BYTES + name_bytes);
 }
 
+// The number of groups and the table's size; their entries come with the payload.
 static int read_groups(const Gradientd__OpenRun *message, const struct gd_frame *frame, struct gd_open_run *open_run,
                        struct gd_error *ret_error) {
     int result = check_range("groups", message->groups, 1, GRADIENTD_GROUPS_MAX, ret_error);
     if (result < 0)
         return result;
+    if (frame->payload_bytes > GRADIENTD_TABLE_BYTES_MAX)
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
+                            "payload_bytes is %u, the limit of OpenRun is %d", frame->payload_bytes,
+                            GRADIENTD_TABLE_BYTES_MAX);
     open_run->groups = calloc(message->groups, sizeof(*open_run->groups));
     if (!open_run->groups)
         return -ENOMEM;
     open_run->n_groups = message->groups;
-
-    size_t at = 0;
-    for (uint32_t i = 0; i < message->groups; i++) {
-        int64_t entry_bytes = read_group(frame->payload + at, frame->payload_bytes - at, i, open_run, ret_error);
-        if (entry_bytes < 0)
-            return (int)entry_bytes;
-        at += (size_t)entry_bytes;
-    }
-    if (at != frame->payload_bytes)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "groups", "the group table has %zu bytes after entry %u",
-                            frame->payload_bytes - at, message->groups);
-    if (message->streams[0]->has_elements && message->streams[0]->elements != open_run->elements)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "elements",
-                            "elements of GRADIENT is %llu, the groups' numel add up to %llu",
-                            (unsigned long long)message->streams[0]->elements, (unsigned long long)open_run->elements);
     return 0;
 }
 
@@ -286,8 +278,27 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
         gd_open_run_free(open_run);
         return result;
     }
-    open_run->digest = digest(digest(UINT64_C(0xcbf29ce484222325), frame->message, frame->message_bytes),
-                              frame->payload, frame->payload_bytes);
+    open_run->digest = digest(UINT64_C(0xcbf29ce484222325), frame->message, frame->message_bytes);
     *ret_open_run = open_run;
+    return 0;
+}
+
+int gd_open_run_read_table(struct gd_open_run *open_run, const uint8_t *table, size_t bytes,
+                           struct gd_error *ret_error) {
+    size_t at = 0;
+    for (uint32_t i = 0; i < open_run->n_groups; i++) {
+        int64_t entry_bytes = read_group(table + at, bytes - at, i, open_run, ret_error);
+        if (entry_bytes < 0)
+            return (int)entry_bytes;
+        at += (size_t)entry_bytes;
+    }
+    if (at != bytes)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "groups", "the group table has %zu bytes after entry %u",
+                            bytes - at, open_run->n_groups);
+    if (open_run->stated_elements != UINT64_MAX && open_run->stated_elements != open_run->elements)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "elements",
+                            "elements of GRADIENT is %llu, the groups' numel add up to %llu",
+                            (unsigned long long)open_run->stated_elements, (unsigned long long)open_run->elements);
+    open_run->digest = digest(open_run->digest, table, bytes);
     return 0;
 }

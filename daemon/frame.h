@@ -1,4 +1,5 @@
-// Frames on the socket: u32le message_bytes, u32le payload_bytes, message, payload. No I/O here.
+// Frames on the socket: u32le message_bytes, u32le payload_bytes, message, payload. No I/O here. A frame's message is
+// handled before its payload comes: it says where that goes.
 #pragma once
 
 #include <stddef.h>
@@ -9,9 +10,8 @@
 struct gd_frame {
     const uint8_t *message; // into the caller's bytes
     uint32_t message_bytes;
-    const uint8_t *payload;
-    uint32_t payload_bytes;
-    size_t total_bytes; // of the frame with its header
+    uint32_t payload_bytes; // that follow the message
+    size_t head_bytes;      // header and message
 };
 
 enum gd_frame_result {
@@ -19,9 +19,9 @@ enum gd_frame_result {
     GD_FRAME_COMPLETE = 1,
 };
 
-// Looks for a frame at the start of `data`. Returns GD_FRAME_COMPLETE, GD_FRAME_INCOMPLETE (then total_bytes is the
-// least number of bytes worth calling again with), or a negative errno with *ret_error set when a size is over its
-// limit.
+// Looks for a frame's message at the start of `data`. Returns GD_FRAME_COMPLETE, GD_FRAME_INCOMPLETE (then head_bytes
+// is the least number of bytes worth calling again with), or a negative errno with *ret_error set when a size is over
+// its limit.
 __attribute__((warn_unused_result)) int gd_frame_parse(const uint8_t *data, size_t bytes, struct gd_frame *ret_frame,
                                                        struct gd_error *ret_error);
 

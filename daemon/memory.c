@@ -97,6 +97,15 @@ fail:
     return result;
 }
 
+int gd_memory_init_own(struct gd_memory *memory, const struct gd_layout *layout) {
+    *memory = (struct gd_memory){.fd = -1, .layout = *layout};
+    void *base = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return -ENOMEM;
+    memory->base = base;
+    return 0;
+}
+
 void gd_memory_deinit(struct gd_memory *memory) {
     if (memory->base)
         munmap(memory->base, memory->layout.total_bytes);

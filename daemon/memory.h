@@ -1,4 +1,5 @@
-// A run's shared memory: a sealed memfd that the client made, mapped and locked by the daemon.
+// A run's memory: a sealed memfd that the client made, mapped and locked by the daemon; or, for a client that cannot
+// map memory and sends its elements inline, memory of the daemon's own with the same layout.
 //
 // Nothing in it is trusted: the daemon never takes a length, offset or index from it. Elements, second moments and
 // norms are numbers, whatever they are; the state halves, the outbox and the headers are written only, until a run is
@@ -15,7 +16,7 @@
 #include "run_state.h"
 
 struct gd_memory {
-    int fd; // kept open: closing any descriptor of the file would drop the POSIX lock
+    int fd; // kept open: closing any descriptor of the file would drop the POSIX lock; -1: the daemon's own memory
     uint8_t *base;
     struct gd_layout layout; // the daemon's own copy
 };
@@ -39,6 +40,9 @@ struct gd_memory_header {
 __attribute__((warn_unused_result)) int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid,
                                                                  const struct gd_layout *layout,
                                                                  struct gd_error *ret_error);
+
+// Makes memory of the daemon's own. Returns 0 or -ENOMEM.
+__attribute__((warn_unused_result)) int gd_memory_init_own(struct gd_memory *memory, const struct gd_layout *layout);
 
 // Unmaps, unlocks and closes. Takes {.fd = -1} too, and leaves it behind.
 void gd_memory_deinit(struct gd_memory *memory);

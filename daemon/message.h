@@ -19,8 +19,9 @@ struct gd_open_run {
     char run[GRADIENTD_RUN_BYTES_MAX + 1];
     double wall_time;
     int64_t first_step;
-    uint64_t elements; // sum of the groups' numel
-    uint64_t stride;   // of GRADIENT
+    uint64_t elements;        // sum of the groups' numel
+    uint64_t stated_elements; // what OpenRun says that is, UINT64_MAX: nothing
+    uint64_t stride;          // of GRADIENT
     uint32_t max_lag;
     uint32_t inflight;
     bool thinning;
@@ -47,6 +48,13 @@ enum gd_submission_kind {
     GD_SUBMISSION_CLOSE,
 };
 
+// How a submission's elements come.
+enum gd_delivery {
+    GD_IN_SLOT, // they lie in shared memory, or there are none
+    GD_INLINE,  // in the frame's payload
+    GD_INLINE_DEFLATED,
+};
+
 // One of the three messages that commit in sequence. One heap block; everything it points to lies in the block.
 struct gd_submission {
     struct gd_submission *next;
@@ -66,7 +74,9 @@ struct gd_submission {
 
     // Snapshot
     bool applied;
-    uint32_t slot;
+    enum gd_delivery delivery;
+    uint32_t slot;               // of elements that are inline: once the run has one for them
+    uint32_t inline_bytes;       // of the frame's payload
     struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
     uint32_t n_rates;
     const uint8_t *groups_present; // bitmap; NULL: all

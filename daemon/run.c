@@ -55,6 +55,7 @@ void gd_run_free(struct gd_run *run) {
         run->queue_head = submission->next;
         free(submission);
     }
+    free(run->arriving);
     gd_event_file_free(run->file);
     gd_analysis_free(run->analysis);
     gd_memory_deinit(&run->memory);
@@ -77,7 +78,7 @@ static bool commit(struct gd_run *run, size_t bytes) {
     bool waiting = gd_memory_commit(&run->memory, &commit);
     run->appended_bytes += bytes;
     gd_event_file_append(run->file, run->appended_bytes);
-    return waiting;
+    return waiting || run->memory.fd < 0; // without shared words a message alone tells of a commit
 }
 
 static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment) {
@@ -96,8 +97,9 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
 }
 
 int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
-    int result =
-        gd_memory_attach_consume(&run->memory, attachment->memory_fd, attachment->uid, &run->layout, ret_error);
+    int result = attachment->memory_fd >= 0 ? gd_memory_attach_consume(&run->memory, attachment->memory_fd,
+                                                                       attachment->uid, &run->layout, ret_error)
+                                            : gd_memory_init_own(&run->memory, &run->layout);
     if (result < 0) {
         gd_foreign_fd_close(attachment->event_fd);
         return result;
@@ -137,6 +139,21 @@ static int check_optimizer_step(struct gd_run *run, struct gd_submission *snapsh
     return 0;
 }
 
+// In a mapped run the trainer owns the free slots, so the daemon cannot take one for inline elements.
+static int check_delivery(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
+    if ((snapshot->delivery == GD_IN_SLOT) != (run->memory.fd >= 0))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.slot",
+                            run->memory.fd >= 0 ? "streams[0] has no slot; this run was attached with memory"
+                                                : "streams[0] has a slot; this run was attached without memory");
+    if (snapshot->delivery != GD_IN_SLOT)
+        return 0;
+    if (snapshot->slot >= run->layout.slots)
+        return refuse(ret_error, "slot", snapshot->slot, "below the number of slots,", run->layout.slots);
+    if (atomic_load_explicit(&run->slot_use[snapshot->slot], memory_order_acquire) != GD_SLOT_FREE)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "slot", "slot is %u, which is in use", snapshot->slot);
+    return 0;
+}
+
 static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
     uint32_t bitmap_bytes = (run->open_run->n_groups + 7) / 8;
 
@@ -156,11 +173,8 @@ static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, st
     if (snapshot->groups_present && snapshot->groups_present_bytes != bitmap_bytes)
         return refuse(ret_error, "groups_present", snapshot->groups_present_bytes, "as many bytes as groups need,",
                       bitmap_bytes);
-    if (snapshot->slot >= run->layout.slots)
-        return refuse(ret_error, "slot", snapshot->slot, "below the number of slots,", run->layout.slots);
-    if (atomic_load_explicit(&run->slot_use[snapshot->slot], memory_order_acquire) != GD_SLOT_FREE)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "slot", "slot is %u, which is in use", snapshot->slot);
-    return check_optimizer_step(run, snapshot, ret_error);
+    int result = check_delivery(run, snapshot, ret_error);
+    return result < 0 ? result : check_optimizer_step(run, snapshot, ret_error);
 }
 
 static int accept(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
@@ -182,6 +196,18 @@ static int accept(struct gd_run *run, struct gd_submission *submission, struct g
     return 0;
 }
 
+static void take_slot(struct gd_run *run, uint32_t slot) {
+    atomic_store_explicit(&run->slot_use[slot], GD_SLOT_TAKEN, memory_order_relaxed);
+}
+
+static void queue(struct gd_run *run, struct gd_submission *submission) {
+    *run->queue_tail = submission;
+    run->queue_tail = &submission->next;
+    run->queued++;
+    if (submission->kind == GD_SUBMISSION_CLOSE)
+        set_phase(run, GD_RUN_CLOSING);
+}
+
 int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
     int result = accept(run, submission, ret_error);
     if (result < 0) {
@@ -193,14 +219,35 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
         run->received_step = submission->step;
         if (submission->applied)
             run->received_optimizer_step = submission->optimizer_step;
-        atomic_store_explicit(&run->slot_use[submission->slot], GD_SLOT_TAKEN, memory_order_relaxed);
+        if (submission->delivery == GD_IN_SLOT)
+            take_slot(run, submission->slot);
     }
-    *run->queue_tail = submission;
-    run->queue_tail = &submission->next;
-    run->queued++;
-    if (submission->kind == GD_SUBMISSION_CLOSE)
-        set_phase(run, GD_RUN_CLOSING);
+    if (submission->delivery == GD_IN_SLOT)
+        queue(run, submission);
+    else
+        run->arriving = submission;
     return 0;
+}
+
+uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes) {
+    for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
+        if (atomic_load_explicit(&run->slot_use[slot], memory_order_acquire) != GD_SLOT_FREE)
+            continue;
+        take_slot(run, slot);
+        run->arriving->slot = slot;
+        *ret_bytes = run->open_run->elements * sizeof(float);
+        return (uint8_t *)gd_memory_slot(&run->memory, slot);
+    }
+    return NULL;
+}
+
+void gd_run_queue_arrived(struct gd_run *run) {
+    struct gd_submission *submission = run->arriving;
+    run->arriving = NULL;
+    if (run->phase == GD_RUN_ACTIVE)
+        queue(run, submission);
+    else
+        free(submission);
 }
 
 void gd_run_stop(struct gd_run *run, bool leaving) {
@@ -255,19 +302,29 @@ void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts) {
         gd_analysis_run(run->analysis, part, parts);
 }
 
-// The slot joins the history; slots whose last lag has passed leave it.
+static void free_slot(struct gd_run *run, uint32_t slot) {
+    run->state->slots[slot].in_use = 0;
+    atomic_store_explicit(&run->slot_use[slot], GD_SLOT_FREE, memory_order_release);
+}
+
+// The slot joins the history. Slots whose last lag has passed leave it, and the oldest does where no slot would be
+// left: snapshots less than a stride apart must not take them all for good.
 static void turn_history(struct gd_run *run, const struct gd_submission *snapshot) {
     int64_t reach = (int64_t)(run->open_run->stride * run->open_run->max_lag);
+    uint32_t kept = 0, oldest = snapshot->slot;
 
     run->state->slots[snapshot->slot] =
         (struct gd_slot_state){.step = snapshot->step, .sequence = snapshot->sequence, .in_use = 1};
     for (uint32_t i = 0; i < run->layout.slots; i++) {
-        struct gd_slot_state *slot = &run->state->slots[i];
-        if (slot->in_use && slot->step <= snapshot->step - reach) {
-            slot->in_use = 0;
-            atomic_store_explicit(&run->slot_use[i], GD_SLOT_FREE, memory_order_release);
-        }
+        const struct gd_slot_state *slot = &run->state->slots[i];
+        if (slot->in_use && slot->step <= snapshot->step - reach)
+            free_slot(run, i);
+        kept += slot->in_use;
+        if (slot->in_use && slot->step < run->state->slots[oldest].step)
+            oldest = i;
     }
+    if (kept == run->layout.slots)
+        free_slot(run, oldest);
 }
 
 bool gd_run_commit(struct gd_run *run) {

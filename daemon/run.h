@@ -47,6 +47,7 @@ struct gd_run {
     uint64_t received_optimizer_step; // of the last applied snapshot
     struct gd_submission *queue_head, **queue_tail;
     uint32_t queued;
+    struct gd_submission *arriving;         // owned: accepted, its elements are still on their way
     _Atomic uint8_t slot_use[GD_SLOTS_MAX]; // taken at receipt by the loop, freed at commit by a worker
 
     // what has been committed
@@ -71,7 +72,7 @@ __attribute__((warn_unused_result)) int gd_run_new_consume(struct gd_open_run *o
 void gd_run_free(struct gd_run *run);
 
 struct gd_run_attachment {
-    int memory_fd; // consumed in every case
+    int memory_fd; // consumed in every case; -1: elements come inline
     int event_fd;  // likewise
     uid_t uid;     // of the client
     const struct gd_kernels *kernels;
@@ -85,10 +86,17 @@ struct gd_run_attachment {
 __attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment,
                                                       struct gd_error *ret_error);
 
-// Checks a submission against the run and queues it; consumed in every case. Returns 0, or a negative errno with
-// *ret_error set.
+// Checks a submission against the run and queues it, or keeps it as `arriving` where its elements come inline; consumed
+// in every case. Returns 0, or a negative errno with *ret_error set.
 __attribute__((warn_unused_result)) int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission,
                                                               struct gd_error *ret_error);
+
+// Where the arriving submission's elements go: the bytes of a slot that is the submission's from now on. NULL when no
+// slot is free: ask again after a commit.
+uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes);
+
+// The arriving submission's elements are all there: queues it.
+void gd_run_queue_arrived(struct gd_run *run);
 
 // No more submissions will come: the trainer is gone (`leaving` false) or the daemon stops (true).
 void gd_run_stop(struct gd_run *run, bool leaving);

@@ -82,7 +82,7 @@ static void end_if_empty(struct server *server) {
 static void stop(struct server *server) {
     if (server->stopping)
         return;
-    server->stopping = true;
+    server->stopping = server->host.stopping = true;
     stop_listening(server);
     uv_timer_start(&server->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
     for_each_session(server, gd_session_stop);

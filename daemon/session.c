@@ -11,6 +11,7 @@
 #include "decode.h"
 #include "foreign_fd.h"
 #include "log.h"
+#include "payload.h"
 #include "reply.h"
 #include "run.h"
 
@@ -37,7 +38,12 @@ struct gd_session {
     struct ucred peer;
     uv_poll_t pidfd_poll; // tells of the trainer's death even while a forked child holds its socket
     int pidfd;            // -1: none
+    bool trainer_gone;    // the pidfd has told
     struct gd_run *run;   // owned, NULL before OpenRun
+
+    struct gd_open_run *opening; // owned: an OpenRun whose group table is on its way ...
+    uint8_t *table;              // ... to here, owned
+    struct gd_payload payload;   // what is on its way; without a destination, none or none yet
 
     struct part parts[GD_WORKERS_MAX];
     uint32_t n_parts;
@@ -104,15 +110,16 @@ static int check_memory(const struct gd_session *session, struct gd_error *ret_e
         (unsigned long long)(layout->total_bytes - slot_bytes), (unsigned long long)session->host->memory_bytes_max);
 }
 
-static int handle_open_run_consume(struct gd_session *session, struct gd_open_run *open_run,
-                                   struct gd_error *ret_error) {
-    int result = expect(session, SESSION_OPEN, "OpenRun", ret_error);
+// The group table is all there.
+static int open_run(struct gd_session *session, uint64_t table_bytes, struct gd_error *ret_error) {
+    int result = gd_open_run_read_table(session->opening, session->table, table_bytes, ret_error);
     if (result == 0)
-        result = gd_run_new_consume(open_run, &session->run);
-    if (result < 0) {
-        gd_open_run_free(open_run);
+        result = gd_run_new_consume(session->opening, &session->run);
+    if (result < 0)
         return result;
-    }
+    session->opening = NULL;
+    free(session->table);
+    session->table = NULL;
     result = check_memory(session, ret_error);
     if (result < 0)
         return result;
@@ -121,15 +128,30 @@ static int handle_open_run_consume(struct gd_session *session, struct gd_open_ru
     return 0;
 }
 
+static int handle_open_run_consume(struct gd_session *session, struct gd_open_run *opening, uint32_t table_bytes,
+                                   struct gd_error *ret_error) {
+    int result = expect(session, SESSION_OPEN, "OpenRun", ret_error);
+    if (result < 0) {
+        gd_open_run_free(opening);
+        return result;
+    }
+    session->opening = opening;
+    session->table = malloc(table_bytes + 1); // 1: malloc(0) may fail
+    if (!session->table)
+        return -ENOMEM;
+    if (table_bytes == 0)
+        return open_run(session, 0, ret_error);
+    return gd_payload_init(&session->payload, session->table, table_bytes, table_bytes, false, ret_error);
+}
+
 static void on_trainer_exit(uv_poll_t *poll, int status, int events) {
     struct gd_session *session = poll->data;
     (void)status;
     (void)events;
     uv_poll_stop(poll);
+    session->trainer_gone = true;
     if (session->connection)
         gd_connection_drain(session->connection);
-    leave(session);
-    gd_session_advance(session);
 }
 
 // Without a pidfd, or where the kernel cannot poll it, the socket's end alone tells.
@@ -149,14 +171,13 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
     int result = expect(session, SESSION_ATTACH, "Attach", ret_error);
     if (result < 0)
         return result;
-    if (!attach->memory || !attach->event_file)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "attach",
-                            "Attach must come with memory and an event file");
+    if (!attach->event_file)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "attach", "Attach must come with an event file");
 
-    int memory = gd_connection_steal_fd(session->connection);
+    int memory = attach->memory ? gd_connection_steal_fd(session->connection) : -1;
     int event_file = gd_connection_steal_fd(session->connection);
     int pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
-    if (memory < 0 || event_file < 0 || (attach->pidfd && pidfd < 0)) {
+    if ((attach->memory && memory < 0) || event_file < 0 || (attach->pidfd && pidfd < 0)) {
         if (memory >= 0)
             gd_foreign_fd_close(memory);
         if (event_file >= 0)
@@ -213,12 +234,13 @@ static int handle_submission_consume(struct gd_session *session, struct gd_submi
     return result;
 }
 
-static int dispatch(struct gd_session *session, struct gd_decoded *decoded, struct gd_error *ret_error) {
+static int dispatch(struct gd_session *session, struct gd_decoded *decoded, uint32_t payload_bytes,
+                    struct gd_error *ret_error) {
     switch (decoded->kind) {
     case GD_CLIENT_HELLO:
         return handle_hello(session, &decoded->hello, ret_error);
     case GD_CLIENT_OPEN_RUN:
-        return handle_open_run_consume(session, decoded->open_run, ret_error);
+        return handle_open_run_consume(session, decoded->open_run, payload_bytes, ret_error);
     case GD_CLIENT_ATTACH:
         return handle_attach(session, &decoded->attach, ret_error);
     case GD_CLIENT_SUBMISSION:
@@ -229,16 +251,64 @@ static int dispatch(struct gd_session *session, struct gd_decoded *decoded, stru
     return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "message", "StatusRequest is not supported");
 }
 
-static void on_frame(void *context, const struct gd_frame *frame) {
+static void on_message(void *context, const struct gd_frame *frame) {
     struct gd_session *session = context;
     struct gd_decoded decoded;
     struct gd_error error;
 
     int result = gd_decode(frame, session->host->arena, &decoded, &error);
     if (result == 0)
-        result = dispatch(session, &decoded, &error);
+        result = dispatch(session, &decoded, frame->payload_bytes, &error);
     if (result < 0)
         refuse(session, result, &error);
+    gd_session_advance(session);
+}
+
+// Gives the elements that are about to arrive a place, once there is one.
+static void place_arriving(struct gd_session *session) {
+    struct gd_submission *arriving = session->run->arriving;
+    struct gd_error error;
+    uint64_t bytes;
+
+    if (!arriving || session->payload.destination || !session->connection)
+        return;
+    uint8_t *elements = gd_run_arriving_elements(session->run, &bytes);
+    if (!elements)
+        return;
+    int result = gd_payload_init(&session->payload, elements, bytes, arriving->inline_bytes,
+                                 arriving->delivery == GD_INLINE_DEFLATED, &error);
+    if (result < 0)
+        refuse(session, result, &error);
+}
+
+static int finish_payload(struct gd_session *session, struct gd_error *ret_error) {
+    uint64_t bytes = session->payload.destination_bytes;
+    gd_payload_deinit(&session->payload);
+    if (session->opening)
+        return open_run(session, bytes, ret_error);
+    gd_run_queue_arrived(session->run);
+    return 0;
+}
+
+static void on_payload(void *context, const uint8_t *data, size_t bytes) {
+    struct gd_session *session = context;
+    struct gd_error error;
+
+    int result = gd_payload_take(&session->payload, data, bytes, &error);
+    if (result == 0 && session->payload.left_bytes == 0)
+        result = finish_payload(session, &error);
+    if (result < 0)
+        refuse(session, result, &error);
+    gd_session_advance(session);
+}
+
+// All that had arrived when the trainer died, or the daemon was told to stop, is taken.
+static void on_drained(void *context) {
+    struct gd_session *session = context;
+    if (session->host->stopping && !session->trainer_gone)
+        gd_run_stop(session->run, true);
+    else
+        leave(session);
     gd_session_advance(session);
 }
 
@@ -259,7 +329,7 @@ static void on_closed(void *context) {
 }
 
 int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd_session **ret_session) {
-    static const struct gd_connection_handlers handlers = {on_frame, on_broken, on_closed};
+    static const struct gd_connection_handlers handlers = {on_message, on_payload, on_drained, on_broken, on_closed};
     struct gd_session *session = calloc(1, sizeof(*session));
     if (!session)
         return -ENOMEM;
@@ -298,7 +368,7 @@ static void on_part_done(uv_work_t *work, int status) {
     if (--session->parts_unreported > 0)
         return;
     gd_run_finish(session->run);
-    if (session->client_waits && session->connection)
+    if (session->client_waits && session->connection && !gd_connection_is_backed_up(session->connection))
         gd_reply_released(session->connection, session->run->state->sequence);
     gd_session_advance(session);
 }
@@ -329,6 +399,9 @@ static void on_run_freed(uv_work_t *work, int status) {
     struct gd_session *session = part->session;
     (void)status;
     session->host->gone(session->host->context, session);
+    gd_payload_deinit(&session->payload);
+    gd_open_run_free(session->opening);
+    free(session->table);
     free(session);
 }
 
@@ -369,8 +442,10 @@ void gd_session_advance(struct gd_session *session) {
             begin_work(session);
         else if (next == GD_RUN_END)
             gd_run_end(session->run);
+        place_arriving(session);
+        bool waits_for_slot = session->run->arriving && !session->payload.destination;
         if (session->connection)
-            gd_connection_set_paused(session->connection, session->run->queued >= GD_RUN_QUEUE_MAX);
+            gd_connection_set_paused(session->connection, waits_for_slot || session->run->queued >= GD_RUN_QUEUE_MAX);
     }
     reap(session);
 }
@@ -378,12 +453,10 @@ void gd_session_advance(struct gd_session *session) {
 void gd_session_stop(struct gd_session *session) {
     if (session->phase == SESSION_FREEING)
         return;
-    if (session->connection)
+    if (session->phase == SESSION_RUNNING)
         gd_connection_drain(session->connection);
-    if (session->phase != SESSION_RUNNING)
+    else
         leave(session);
-    if (session->run)
-        gd_run_stop(session->run, true);
     gd_session_advance(session);
 }
 

@@ -17,6 +17,7 @@ struct gd_session_host {
     uv_loop_t *loop;
     struct gd_arena *arena;
     const struct gd_kernels *kernels;
+    bool stopping;                 // the daemon ends: runs are left open-ended
     uint64_t memory_bytes_max;     // of one run's shared memory
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do

@@ -161,9 +161,9 @@ OFFENCE(memory_used_before) {
 
 static const struct offence attaching[] = {
     {"attach_nothing", RAW_LAID_OUT, attach_nothing, GRADIENTD__ERROR_CODE__UNSUPPORTED, "attach",
-     "must come with memory and an event file"},
+     "must come with an event file"},
     {"attach_memory_alone", RAW_LAID_OUT, attach_memory_alone, GRADIENTD__ERROR_CODE__UNSUPPORTED, "attach",
-     "must come with memory and an event file"},
+     "must come with an event file"},
     {"attach_missing", RAW_LAID_OUT, attach_missing, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
      "declares more descriptors than came"},
     {"attach_missing_pidfd", RAW_LAID_OUT, attach_missing_pidfd, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",

@@ -23,7 +23,7 @@ OFFENCE(large_message) {
 }
 
 OFFENCE(large_payload) {
-    send_header(client, 2, GRADIENTD_TABLE_BYTES_MAX + 1);
+    send_header(client, 2, GRADIENTD_PAYLOAD_BYTES_MAX + 1);
 }
 
 OFFENCE(malformed) {
@@ -149,14 +149,14 @@ static const struct offence opening[] = {
     {"large_message", RAW_CONNECTED, large_message, GRADIENTD__ERROR_CODE__PROTOCOL, "message_bytes",
      "message_bytes is 1048577, the limit is 1048576"},
     {"large_payload", RAW_CONNECTED, large_payload, GRADIENTD__ERROR_CODE__PROTOCOL, "payload_bytes",
-     "payload_bytes is 33554433, the limit is 33554432"},
+     "payload_bytes is 1073741825, the limit is 1073741824"},
     {"malformed", RAW_CONNECTED, malformed, GRADIENTD__ERROR_CODE__PROTOCOL, "message",
      "a message of 5 bytes is malformed"},
     {"hungry_message", RAW_CONNECTED, hungry_message, GRADIENTD__ERROR_CODE__PROTOCOL, "message",
      "needs more than 8388608 bytes to unpack"},
     {"empty_message", RAW_CONNECTED, empty_message, GRADIENTD__ERROR_CODE__PROTOCOL, "message", "of no known kind"},
     {"payload_of_hello", RAW_CONNECTED, payload_of_hello, GRADIENTD__ERROR_CODE__PROTOCOL, "payload_bytes",
-     "payload_bytes is 4; only OpenRun takes a payload"},
+     "payload_bytes is 4; only OpenRun and Snapshot take a payload"},
     {"open_run", RAW_CONNECTED, open_run, GRADIENTD__ERROR_CODE__PROTOCOL, "message", "OpenRun came out of order"},
     {"attach", RAW_CONNECTED, attach, GRADIENTD__ERROR_CODE__PROTOCOL, "message", "Attach came out of order"},
     {"status_request", RAW_WELCOME, status_request, GRADIENTD__ERROR_CODE__UNSUPPORTED, "message",

@@ -87,13 +87,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     struct gd_frame frame = {
         .message = data + 2,
         .message_bytes = (uint32_t)message_bytes,
-        .payload = data + 2 + message_bytes,
         .payload_bytes = (uint32_t)(bytes - 2 - message_bytes),
-        .total_bytes = bytes + GRADIENTD_FRAME_HEADER_BYTES - 2,
+        .head_bytes = GRADIENTD_FRAME_HEADER_BYTES + message_bytes,
     };
     struct gd_decoded decoded;
     struct gd_error error = {0};
     int result = gd_decode(&frame, &arena, &decoded, &error);
+    if (result == 0 && decoded.kind == GD_CLIENT_OPEN_RUN) {
+        result = gd_open_run_read_table(decoded.open_run, frame.message + message_bytes, frame.payload_bytes, &error);
+        if (result < 0)
+            gd_open_run_free(decoded.open_run);
+    }
     if (result == 0) {
         check_decoded(&decoded);
     } else {

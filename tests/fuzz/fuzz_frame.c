@@ -16,17 +16,16 @@ static int parse(const uint8_t *data, size_t bytes, struct gd_frame *ret_frame) 
         assert(error.code == GD_ERROR_PROTOCOL && error.field && strlen(error.text) > 0);
         return result;
     }
-    assert(ret_frame->total_bytes >= GRADIENTD_FRAME_HEADER_BYTES);
+    assert(ret_frame->head_bytes >= GRADIENTD_FRAME_HEADER_BYTES);
     if (result == GD_FRAME_INCOMPLETE) {
-        assert(ret_frame->total_bytes > bytes);
+        assert(ret_frame->head_bytes > bytes);
         return result;
     }
-    assert(ret_frame->total_bytes <= bytes);
+    assert(ret_frame->head_bytes <= bytes);
     assert(ret_frame->message_bytes <= GRADIENTD_MESSAGE_BYTES_MAX);
-    assert(ret_frame->payload_bytes <= GRADIENTD_TABLE_BYTES_MAX);
+    assert(ret_frame->payload_bytes <= GRADIENTD_PAYLOAD_BYTES_MAX);
     assert(ret_frame->message == data + GRADIENTD_FRAME_HEADER_BYTES);
-    assert(ret_frame->payload == ret_frame->message + ret_frame->message_bytes);
-    assert(ret_frame->payload + ret_frame->payload_bytes == data + ret_frame->total_bytes);
+    assert(ret_frame->message + ret_frame->message_bytes == data + ret_frame->head_bytes);
     return result;
 }
 
@@ -41,7 +40,7 @@ static void parse_prefixes(const uint8_t *data, size_t bytes, int verdict) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     struct gd_frame frame;
-    for (size_t at = 0;; at += frame.total_bytes) {
+    for (size_t at = 0; at <= bytes; at += frame.head_bytes + frame.payload_bytes) {
         int result = parse(data + at, bytes - at, &frame);
         parse_prefixes(data + at, bytes - at, result);
         if (result != GD_FRAME_COMPLETE)
@@ -50,4 +49,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
         gd_frame_write_header(header, frame.message_bytes, frame.payload_bytes);
         assert(memcmp(header, data + at, sizeof(header)) == 0);
     }
+    return 0;
 }

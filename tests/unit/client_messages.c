@@ -174,13 +174,19 @@ int decode_bytes(const uint8_t *message, size_t message_bytes, const uint8_t *pa
     struct gd_frame frame = {
         .message = copies[0],
         .message_bytes = (uint32_t)message_bytes,
-        .payload = copies[1],
         .payload_bytes = (uint32_t)payload_bytes,
-        .total_bytes = 8 + message_bytes + payload_bytes,
+        .head_bytes = 8 + message_bytes,
     };
     error = (struct gd_error){.field = "", .text = ""};
     memset(&decoded, 0xa5, sizeof(decoded)); // a failure may not touch it
     int result = gd_decode(&frame, &arena, &decoded, &error);
+    if (result == 0 && decoded.kind == GD_CLIENT_OPEN_RUN) {
+        result = gd_open_run_read_table(decoded.open_run, copies[1], payload_bytes, &error);
+        if (result < 0) {
+            free_decoded();
+            memset(&decoded, 0xa5, sizeof(decoded));
+        }
+    }
     free(copies[0]);
     free(copies[1]);
     return result;

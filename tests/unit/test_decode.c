@@ -266,10 +266,10 @@ Test(decode, a_status_request_is_known) {
 
 #define PROTOCOL(make, ...) REFUSED(make, GD_ERROR_PROTOCOL, __VA_ARGS__)
 
-Test(decode, only_open_run_takes_a_payload) {
+Test(decode, only_open_run_and_snapshot_take_a_payload) {
     for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
-        if (makers[i] != make_open_run)
-            PROTOCOL(makers[i], "payload_bytes", "is 3", "only OpenRun", SET(m.table_bytes, 3));
+        if (makers[i] != make_open_run && makers[i] != make_snapshot)
+            PROTOCOL(makers[i], "payload_bytes", "is 3", "only OpenRun and Snapshot", SET(m.table_bytes, 3));
 }
 
 Test(decode, a_message_of_no_known_kind_is_refused) {

@@ -209,7 +209,14 @@ Test(decode_limits, limits_of_a_snapshot) {
     UNSUPPORTED(make_snapshot, "streams", "has 2 entries", "exactly one", SET(m.snapshot.n_streams, 2));
     UNSUPPORTED(make_snapshot, "streams", "streams", "GRADIENT",
                 SET(m.elements.kind, GRADIENTD__STREAM_KIND__PARAMETERS));
-    UNSUPPORTED(make_snapshot, "streams.slot", "no slot", "not supported", SET(m.elements.has_slot, false));
+    INVALID(make_snapshot, "streams.inline_bytes", "no slot", "the payload has 0", SET(m.elements.has_slot, false));
+    INVALID(make_snapshot, "streams.inline_bytes", "inline_bytes 5", "the payload has 4",
+            (SET(m.elements.has_slot, false), SET_OPTIONAL(m.elements, inline_bytes, 5), SET(m.table_bytes, 4)));
+    INVALID(make_snapshot, "streams.inline_bytes", "slot, ", "inline", SET_OPTIONAL(m.elements, inline_bytes, 4));
+    INVALID(make_snapshot, "streams.inline_bytes", "slot, ", "inline", SET_OPTIONAL(m.elements, deflated, true));
+    REFUSED(make_snapshot, GD_ERROR_PROTOCOL, "payload_bytes", "is 4", "a slot", SET(m.table_bytes, 4));
+    ACCEPTED(make_snapshot,
+             (SET(m.elements.has_slot, false), SET_OPTIONAL(m.elements, inline_bytes, 4), SET(m.table_bytes, 4)));
 
     ACCEPTED(make_snapshot, SET(m.rates[1].learning_rate, 0.0));
     ACCEPTED(make_snapshot, SET(m.rates[1].learning_rate, -0.1));

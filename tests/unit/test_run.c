@@ -399,6 +399,22 @@ Test(run_from_scratch, lags_count_strides, .fini = free_run) {
     cr_expect_eq(run->input.lag_slot[1], 0);
 }
 
+// With a stride of 10 and a snapshot every step, the lags' slots would all be taken for good after a few steps.
+Test(run_from_scratch, snapshots_closer_than_a_stride_leave_a_slot_free, .fini = free_run) {
+    struct gd_open_run *open_run = small_open_run();
+    open_run->stride = 10;
+    start(open_run);
+    for (uint32_t step = 1; step <= 40; step++) {
+        uint32_t slot = 0;
+        while (slot < run->layout.slots && run->slot_use[slot] == GD_SLOT_TAKEN)
+            slot++;
+        cr_assert_lt(slot, run->layout.slots, "step %u", step);
+        fill_slot(slot, 1.0f);
+        submit_good(new_snapshot(step, step, slot));
+        work();
+    }
+}
+
 // ---- Waiters --------------------------------------------------------------------------------------------------------
 
 Test(run, a_commit_reports_a_waiting_client) {
