@@ -47,11 +47,11 @@ static int check_rates(const Gradientd__Snapshot *snapshot, struct gd_error *ret
             return gd_error_set(ret_error, GD_ERROR_INVALID, "learning_rate",
                                 "parameter_groups[%zu].learning_rate is %f, it must be finite", i,
                                 rates->learning_rate);
-        if (rates->has_beta2 && !gd_open_run_beta2_valid(rates->beta2))
+        if (rates->has_beta2 && !gd_adam_beta2_is_valid(rates->beta2))
             return gd_error_set(ret_error, GD_ERROR_INVALID, "beta2",
                                 "parameter_groups[%zu].beta2 is %g, it must be at least 0 and below 1", i,
                                 rates->beta2);
-        if (rates->has_eps && !gd_open_run_eps_valid(rates->eps))
+        if (rates->has_eps && !gd_adam_eps_is_valid(rates->eps))
             return gd_error_set(ret_error, GD_ERROR_INVALID, "eps",
                                 "parameter_groups[%zu].eps is %g, it must be finite and not negative", i, rates->eps);
     }

@@ -25,14 +25,6 @@ void gd_open_run_free(struct gd_open_run *open_run) {
     free(open_run);
 }
 
-bool gd_open_run_beta2_valid(double beta2) {
-    return beta2 >= 0.0 && beta2 < 1.0;
-}
-
-bool gd_open_run_eps_valid(double eps) {
-    return eps >= 0.0 && isfinite(eps);
-}
-
 static int check_range(const char *field, uint64_t value, uint64_t least, uint64_t most, struct gd_error *ret_error) {
     if (value >= least && value <= most)
         return 0;
@@ -188,11 +180,11 @@ static int read_parameter_groups(const Gradientd__OpenRun *message, struct gd_op
 
     for (size_t i = 0; i < message->n_parameter_groups; i++) {
         const Gradientd__ParameterGroup *group = message->parameter_groups[i];
-        if (!gd_open_run_beta2_valid(group->beta2))
+        if (!gd_adam_beta2_is_valid(group->beta2))
             return gd_error_set(ret_error, GD_ERROR_INVALID, "beta2",
                                 "parameter_groups[%zu].beta2 is %g, it must be at least 0 and below 1", i,
                                 group->beta2);
-        if (!gd_open_run_eps_valid(group->eps))
+        if (!gd_adam_eps_is_valid(group->eps))
             return gd_error_set(ret_error, GD_ERROR_INVALID, "eps",
                                 "parameter_groups[%zu].eps is %g, it must be finite and not negative", i, group->eps);
         open_run->parameter_groups[i] = (struct gd_adam_rates){.beta2 = group->beta2, .eps = group->eps};

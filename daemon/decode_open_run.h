@@ -1,8 +1,6 @@
 // The part of decode.h that reads OpenRun and its group table.
 #pragma once
 
-#include <stdbool.h>
-
 #include "error.h"
 #include "frame.h"
 #include "gradientd.pb-c.h"
@@ -13,6 +11,3 @@ __attribute__((warn_unused_result)) int gd_decode_open_run(const Gradientd__Open
                                                            const struct gd_frame *frame,
                                                            struct gd_open_run **ret_open_run,
                                                            struct gd_error *ret_error);
-
-bool gd_open_run_beta2_valid(double beta2);
-bool gd_open_run_eps_valid(double eps);

@@ -33,7 +33,7 @@ struct gd_event_file {
     _Atomic uint64_t written_bytes; // stored by the thread alone
 };
 
-int gd_event_file_check(int fd, struct gd_error *ret_error) {
+int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error) {
     struct stat status;
     int flags = fcntl(fd, F_GETFL);
 
@@ -44,6 +44,10 @@ int gd_event_file_check(int fd, struct gd_error *ret_error) {
     if (flags & O_APPEND)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
                             "event_file is open with O_APPEND, which makes pwrite ignore its offset");
+    if ((uint64_t)status.st_size < written_bytes)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
+                            "event_file has %llu bytes, the run has written %llu", (unsigned long long)status.st_size,
+                            (unsigned long long)written_bytes);
     return 0;
 }
 
@@ -127,7 +131,7 @@ static int next_retry_ms(const struct gd_event_file *file, int result, int retry
 // Returns whether the file can be written.
 static bool check_file(struct gd_event_file *file) {
     struct gd_error refusal;
-    int result = gd_event_file_check(file->options.fd, &refusal);
+    int result = gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;
@@ -186,6 +190,7 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
     if (!file)
         return -ENOMEM;
     file->options = *options;
+    file->appended_bytes = file->written_bytes = options->written_bytes;
     int result = start_thread(file);
     if (result < 0) {
         free(file);

@@ -12,13 +12,15 @@ struct gd_event_file_options {
     int fd;                // taken over
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
+    uint64_t written_bytes;        // of a resumed run: what is in the file already
     uint64_t *written_word;        // in shared memory, for whoever resumes the run: stored, never read
     void (*notify)(void *context); // called on the writer thread after each batch and at the end
     void *notify_context;
 };
 
-// Checks that `fd` is a regular file open for writing without O_APPEND. Returns 0, or a negative errno with *ret_error.
-__attribute__((warn_unused_result)) int gd_event_file_check(int fd, struct gd_error *ret_error);
+// Checks that `fd` is a regular file open for writing without O_APPEND, with at least `written_bytes` bytes. Returns 0,
+// or a negative errno with *ret_error.
+__attribute__((warn_unused_result)) int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error);
 
 // Starts the thread, which first checks the file: asking a hung file system takes forever too. On success the file owns
 // options->fd. Returns 0, or a negative errno.

@@ -40,9 +40,6 @@ static int check_file(int fd, uid_t uid, uint64_t total_bytes, struct gd_error *
     struct stat status;
     struct statfs system;
 
-    int result = check_seals(fd, ret_error); // first: it fails on a foreign file system without asking it anything
-    if (result < 0)
-        return result;
     if (fstat(fd, &status) < 0 || fstatfs(fd, &system) < 0 || !S_ISREG(status.st_mode))
         return refuse(ret_error, "is not a memfd");
     if (system.f_type == HUGETLBFS_MAGIC)
@@ -62,6 +59,17 @@ static int check_file(int fd, uid_t uid, uint64_t total_bytes, struct gd_error *
     return 0;
 }
 
+int gd_memory_identify(int fd, struct gd_memory_id *ret_id, struct gd_error *ret_error) {
+    struct stat status;
+    int result = check_seals(fd, ret_error); // first: it fails on a foreign file system without asking it anything
+    if (result < 0)
+        return result;
+    if (fstat(fd, &status) < 0)
+        return refuse(ret_error, "is not a memfd");
+    *ret_id = (struct gd_memory_id){status.st_dev, status.st_ino};
+    return 0;
+}
+
 static int lock(int fd, struct gd_error *ret_error) {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_SETLK, &whole) == 0)
@@ -72,7 +80,9 @@ static int lock(int fd, struct gd_error *ret_error) {
 int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const struct gd_layout *layout,
                              struct gd_error *ret_error) {
     *memory = (struct gd_memory){.fd = fd, .layout = *layout};
-    int result = check_file(fd, uid, layout->total_bytes, ret_error);
+    int result = gd_memory_identify(fd, &memory->id, ret_error);
+    if (result == 0)
+        result = check_file(fd, uid, layout->total_bytes, ret_error);
     if (result == 0)
         result = lock(fd, ret_error);
     if (result < 0)
@@ -84,17 +94,15 @@ int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const 
         goto fail;
     }
     memory->base = base;
-    const struct gd_memory_header *header = (const void *)memory->base;
-    if (header->magic != 0) {
-        result = gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "memory",
-                              "memory was attached before; going on with a run is not supported");
-        goto fail;
-    }
     return 0;
 
 fail:
     gd_memory_deinit(memory);
     return result;
+}
+
+int gd_memory_relock(const struct gd_memory *memory, struct gd_error *ret_error) {
+    return lock(memory->fd, ret_error);
 }
 
 int gd_memory_init_own(struct gd_memory *memory, const struct gd_layout *layout) {
@@ -124,6 +132,11 @@ static void append_records(struct gd_memory *memory, const struct gd_memory_comm
     memcpy(ring, commit->records + first, commit->records_bytes - first);
 }
 
+static uint32_t header_checksum(const struct gd_memory_header *header) {
+    return gd_crc32c(gd_crc32c(0, header, offsetof(struct gd_memory_header, checksum)), &header->sequence,
+                     sizeof(header->sequence));
+}
+
 static void store_header(struct gd_memory *memory, const struct gd_memory_commit *commit) {
     struct gd_memory_header header = {
         .magic = MEMORY_MAGIC,
@@ -134,8 +147,7 @@ static void store_header(struct gd_memory *memory, const struct gd_memory_commit
         .sequence = commit->state->sequence,
     };
     header.state_checksum = gd_crc32c(0, commit->state, memory->layout.state_bytes);
-    header.checksum = gd_crc32c(gd_crc32c(0, &header, offsetof(struct gd_memory_header, checksum)), &header.sequence,
-                                sizeof(header.sequence));
+    header.checksum = header_checksum(&header);
 
     struct gd_memory_header *copy = (void *)(memory->base + memory->layout.header_offset[header.sequence % 2]);
     memcpy(copy, &header, offsetof(struct gd_memory_header, sequence));
@@ -150,19 +162,86 @@ static void store_slot_words(struct gd_memory *memory, const struct gd_run_state
             atomic_store_explicit(&words[i], state->sequence, memory_order_release);
 }
 
+void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *state) {
+    store_slot_words(memory, state);
+    _Atomic uint64_t *commits = (void *)(memory->base + memory->layout.commits_offset);
+    atomic_store_explicit(commits, state->sequence, memory_order_release);
+}
+
 bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit) {
     assert(commit->records_bytes <= memory->layout.outbox_bytes);
     memcpy(memory->base + memory->layout.state_offset[commit->state->sequence % 2], commit->state,
            memory->layout.state_bytes);
     append_records(memory, commit);
     store_header(memory, commit);
-    store_slot_words(memory, commit->state);
-
-    _Atomic uint64_t *commits = (void *)(memory->base + memory->layout.commits_offset);
-    atomic_store_explicit(commits, commit->state->sequence, memory_order_release);
+    gd_memory_publish(memory, commit->state);
     atomic_thread_fence(memory_order_seq_cst); // pairs with the client's, between its store to `waiting` and its look
     _Atomic uint32_t *waiting = (void *)(memory->base + memory->layout.waiting_offset);
     return atomic_exchange_explicit(waiting, 0, memory_order_relaxed) != 0;
+}
+
+// The valid header copy with the higher sequence: 1, or 0 when there is none.
+static int find_header(const struct gd_memory *memory, struct gd_memory_header *ret_header) {
+    int found = 0;
+    for (int i = 0; i < 2; i++) {
+        struct gd_memory_header header;
+        memcpy(&header, memory->base + memory->layout.header_offset[i], sizeof(header));
+        if (header.magic != MEMORY_MAGIC || header.checksum != header_checksum(&header) ||
+            header.sequence % 2 != (uint64_t)i)
+            continue;
+        if (found && header.sequence < ret_header->sequence)
+            continue;
+        *ret_header = header;
+        found = 1;
+    }
+    return found;
+}
+
+// Says what is wrong with memory that has no valid header; 0 when nothing is: it is new, or the daemon died in commit
+// 0, which will be the same once more.
+static int check_without_header(const struct gd_memory *memory, struct gd_error *ret_error) {
+    struct gd_memory_header headers[2];
+    for (int i = 0; i < 2; i++) {
+        memcpy(&headers[i], memory->base + memory->layout.header_offset[i], sizeof(headers[i]));
+        if (headers[i].magic != 0 && headers[i].magic != MEMORY_MAGIC)
+            return refuse(ret_error, "begins with neither zeros nor a header");
+        if (headers[i].magic == MEMORY_MAGIC && headers[i].layout_version != GRADIENTD_LAYOUT_VERSION)
+            return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
+                                "memory has layout version %u, this daemon knows %d", headers[i].layout_version,
+                                GRADIENTD_LAYOUT_VERSION);
+    }
+    if (headers[1].magic != 0)
+        return refuse(ret_error, "is damaged: neither header's checksum is right");
+    return 0;
+}
+
+int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, struct gd_run_state *ret_state,
+                      struct gd_memory_restored *ret_restored, struct gd_error *ret_error) {
+    struct gd_memory_header header;
+    if (!find_header(memory, &header))
+        return check_without_header(memory, ret_error);
+    if (header.layout_version != GRADIENTD_LAYOUT_VERSION)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has layout version %u, this daemon knows %d",
+                            header.layout_version, GRADIENTD_LAYOUT_VERSION);
+    if (header.open_run_digest != open_run_digest || header.total_bytes != memory->layout.total_bytes)
+        return refuse(ret_error, "belongs to a run that was opened with another OpenRun");
+
+    memcpy(ret_state, memory->base + memory->layout.state_offset[header.sequence % 2], memory->layout.state_bytes);
+    const _Atomic uint64_t *written = (const void *)(memory->base + memory->layout.written_offset);
+    *ret_restored = (struct gd_memory_restored){
+        .appended_bytes = header.appended_bytes,
+        .written_bytes = atomic_load_explicit(written, memory_order_acquire),
+    };
+    if (gd_crc32c(0, ret_state, memory->layout.state_bytes) != header.state_checksum ||
+        ret_state->sequence != header.sequence)
+        return refuse(ret_error, "is damaged: its state's checksum is wrong");
+    if (ret_restored->written_bytes > ret_restored->appended_bytes ||
+        ret_restored->appended_bytes - ret_restored->written_bytes > memory->layout.outbox_bytes)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
+                            "memory is damaged: %llu bytes of the event file are written, of %llu appended",
+                            (unsigned long long)ret_restored->written_bytes,
+                            (unsigned long long)ret_restored->appended_bytes);
+    return GD_MEMORY_RESUMES;
 }
 
 void gd_memory_raise_notice(struct gd_memory *memory) {
@@ -189,4 +268,12 @@ void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const ch
     assert(index < GRADIENTD_USER_TAGS_MAX);
     uint8_t *entry = memory->base + memory->layout.user_tags_offset + (size_t)index * (GRADIENTD_NAME_BYTES_MAX + 1);
     memcpy(entry, tag, strlen(tag) + 1);
+}
+
+void gd_memory_load_user_tag(const struct gd_memory *memory, uint32_t index,
+                             char ret_tag[static GRADIENTD_NAME_BYTES_MAX + 1]) {
+    assert(index < GRADIENTD_USER_TAGS_MAX);
+    memcpy(ret_tag, memory->base + memory->layout.user_tags_offset + (size_t)index * (GRADIENTD_NAME_BYTES_MAX + 1),
+           GRADIENTD_NAME_BYTES_MAX + 1);
+    ret_tag[GRADIENTD_NAME_BYTES_MAX] = '\0';
 }

@@ -2,8 +2,8 @@
 // map memory and sends its elements inline, memory of the daemon's own with the same layout.
 //
 // Nothing in it is trusted: the daemon never takes a length, offset or index from it. Elements, second moments and
-// norms are numbers, whatever they are; the state halves, the outbox and the headers are written only, until a run is
-// resumed.
+// norms are numbers, whatever they are; the state halves, the outbox and the headers are written only, but for the one
+// time a run is resumed: then they are copied before they are checked.
 #pragma once
 
 #include <stdbool.h>
@@ -15,8 +15,15 @@
 #include "layout.h"
 #include "run_state.h"
 
+// Which file a memfd is: the same for all descriptors of it, in every process.
+struct gd_memory_id {
+    dev_t device;
+    ino_t inode;
+};
+
 struct gd_memory {
     int fd; // kept open: closing any descriptor of the file would drop the POSIX lock; -1: the daemon's own memory
+    struct gd_memory_id id; // of the memfd
     uint8_t *base;
     struct gd_layout layout; // the daemon's own copy
 };
@@ -35,11 +42,40 @@ struct gd_memory_header {
 };
 
 // Checks and maps `fd`, which it consumes whether it succeeds or not: a regular memfd of `uid` with SHRINK, GROW and
-// SEAL seals, open for writing, exactly layout->total_bytes long, not hugetlb, never attached before, locked by no one
-// else. Returns 0, or a negative errno with *ret_error set.
+// SEAL seals, open for writing, exactly layout->total_bytes long, not hugetlb, locked by no other process. Returns 0,
+// or a negative errno with *ret_error set.
 __attribute__((warn_unused_result)) int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid,
                                                                  const struct gd_layout *layout,
                                                                  struct gd_error *ret_error);
+
+// Identifies a memfd. Returns 0, or -EBADMSG with *ret_error set where `fd` is none.
+__attribute__((warn_unused_result)) int gd_memory_identify(int fd, struct gd_memory_id *ret_id,
+                                                           struct gd_error *ret_error);
+
+// Takes the lock again after a descriptor of the same file was closed, which dropped it. Returns 0 or -EBADMSG.
+__attribute__((warn_unused_result)) int gd_memory_relock(const struct gd_memory *memory, struct gd_error *ret_error);
+
+enum gd_memory_past {
+    GD_MEMORY_NEW = 0,     // nothing was ever committed
+    GD_MEMORY_RESUMES = 1, // holds a run's last commit
+};
+
+// What the last commit left behind.
+struct gd_memory_restored {
+    uint64_t appended_bytes; // of the event file
+    uint64_t written_bytes;  // of those, in the file
+};
+
+// Looks for a commit of the OpenRun with this digest. GD_MEMORY_RESUMES: its state is copied to `ret_state`
+// (layout.state_bytes), whose contents are whole but not to be trusted, and *ret_restored is set. A negative errno with
+// *ret_error set: damaged, of another layout version or another OpenRun.
+__attribute__((warn_unused_result)) int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest,
+                                                          struct gd_run_state *ret_state,
+                                                          struct gd_memory_restored *ret_restored,
+                                                          struct gd_error *ret_error);
+
+// Publishes what a resumed run has committed: the words of all free slots and the commits word.
+void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *state);
 
 // Makes memory of the daemon's own. Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_memory_init_own(struct gd_memory *memory, const struct gd_layout *layout);
@@ -67,3 +103,5 @@ float *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);
+void gd_memory_load_user_tag(const struct gd_memory *memory, uint32_t index,
+                             char ret_tag[static GRADIENTD_NAME_BYTES_MAX + 1]); // what it holds, cut to a string

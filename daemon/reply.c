@@ -41,8 +41,10 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
     gd_connection_send(connection, &message);
 }
 
-void gd_reply_attached(struct gd_connection *connection) {
+void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset) {
     Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
+    attached.committed_sequence = committed_sequence;
+    attached.written_offset = written_offset;
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;

@@ -7,6 +7,7 @@
 
 #include "foreign_fd.h"
 #include "run_records.h"
+#include "run_resume.h"
 
 // The one place that changes a run's phase.
 static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
@@ -81,11 +82,12 @@ static bool commit(struct gd_run *run, size_t bytes) {
     return waiting || run->memory.fd < 0; // without shared words a message alone tells of a commit
 }
 
-static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment) {
+static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment, uint64_t written_bytes) {
     struct gd_event_file_options options = {
         .fd = attachment->event_fd,
         .outbox = run->memory.base + run->layout.outbox_offset,
         .outbox_bytes = run->layout.outbox_bytes,
+        .written_bytes = written_bytes,
         .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
         .notify = attachment->notify,
         .notify_context = attachment->notify_context,
@@ -96,24 +98,34 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
     return result;
 }
 
+// Takes the memory. Returns enum gd_memory_past, or a negative errno with *ret_error set.
+static int take_memory_consume(struct gd_run *run, int fd, uid_t uid, struct gd_memory_restored *ret_restored,
+                               struct gd_error *ret_error) {
+    int result = fd >= 0 ? gd_memory_attach_consume(&run->memory, fd, uid, &run->layout, ret_error)
+                         : gd_memory_init_own(&run->memory, &run->layout);
+    return result < 0 ? result : gd_run_resume(run, ret_restored, ret_error);
+}
+
 int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
-    int result = attachment->memory_fd >= 0 ? gd_memory_attach_consume(&run->memory, attachment->memory_fd,
-                                                                       attachment->uid, &run->layout, ret_error)
-                                            : gd_memory_init_own(&run->memory, &run->layout);
+    struct gd_memory_restored restored = {0};
+    int past = take_memory_consume(run, attachment->memory_fd, attachment->uid, &restored, ret_error);
+    int result = past < 0 ? past : gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
     if (result < 0) {
         gd_foreign_fd_close(attachment->event_fd);
         return result;
     }
-    result = gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
-    if (result < 0) {
-        gd_foreign_fd_close(attachment->event_fd);
-        return result;
-    }
-    result = start_file_consume(run, attachment);
+    result = start_file_consume(run, attachment, restored.written_bytes);
     if (result < 0)
         return result;
-    commit(run, gd_run_records_start(run));
     set_phase(run, GD_RUN_ACTIVE);
+    if (past == GD_MEMORY_NEW) {
+        commit(run, gd_run_records_start(run));
+        return 0;
+    }
+    gd_memory_publish(&run->memory, run->state);
+    gd_event_file_append(run->file, run->appended_bytes);
+    if (run->state->ended)
+        set_phase(run, GD_RUN_CLOSING);
     return 0;
 }
 

@@ -80,7 +80,8 @@ struct gd_run_attachment {
     void *notify_context;
 };
 
-// Maps the memory, hands the event file to its writer with the first records, and begins. Returns 0, or a negative
+// Maps the memory, hands the event file to its writer, and begins with the first records; or goes on after the last
+// commit where the memory holds one (state->sequence says which). Returns 0, or a negative
 // errno with *ret_error set where it is -EBADMSG. Whether the file can be taken, gd_event_file_is_accepted() tells
 // later.
 __attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment,

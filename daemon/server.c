@@ -117,6 +117,14 @@ static void on_session_gone(void *context, struct gd_session *session) {
     end_if_empty(server);
 }
 
+static struct gd_session *holder_of(void *context, const struct gd_memory_id *id) {
+    struct server *server = context;
+    for (uint32_t i = 0; i < server->n_sessions; i++)
+        if (gd_session_holds(server->sessions[i], id))
+            return server->sessions[i];
+    return NULL;
+}
+
 static int add_session_consume(struct server *server, int fd) {
     if (server->n_sessions == server->sessions_capacity) {
         uint32_t capacity = server->sessions_capacity ? 2 * server->sessions_capacity : SESSIONS_INITIAL;
@@ -217,6 +225,7 @@ static int init(struct server *server) {
         .memory_bytes_max = physical_memory_bytes() / MEMORY_SHARE,
         .workers = server->options->workers,
         .notify = notify,
+        .holder_of = holder_of,
         .gone = on_session_gone,
         .context = server,
     };

@@ -41,6 +41,8 @@ struct gd_session {
     bool trainer_gone;    // the pidfd has told
     struct gd_run *run;   // owned, NULL before OpenRun
 
+    struct gd_memory_id memory_id; // of the run's memfd; inode 0: none
+
     struct gd_open_run *opening; // owned: an OpenRun whose group table is on its way ...
     uint8_t *table;              // ... to here, owned
     struct gd_payload payload;   // what is on its way; without a destination, none or none yet
@@ -167,26 +169,74 @@ static void watch_pidfd_consume(struct gd_session *session, int pidfd) {
     uv_poll_start(&session->pidfd_poll, UV_READABLE, on_trainer_exit);
 }
 
+bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id) {
+    return session->memory_id.inode == id->inode && session->memory_id.device == id->device;
+}
+
+// What came with an Attach; -1: nothing.
+struct attach_fds {
+    int memory;
+    int event_file;
+    int pidfd;
+};
+
+static void close_attach_fds(const struct attach_fds *fds) {
+    if (fds->memory >= 0)
+        gd_foreign_fd_close(fds->memory);
+    if (fds->event_file >= 0)
+        gd_foreign_fd_close(fds->event_file);
+    if (fds->pidfd >= 0)
+        close(fds->pidfd);
+}
+
+static int steal_attach_fds(struct gd_session *session, const struct gd_attach *attach, struct attach_fds *fds,
+                            struct gd_error *ret_error) {
+    fds->memory = attach->memory ? gd_connection_steal_fd(session->connection) : -1;
+    fds->event_file = attach->event_file ? gd_connection_steal_fd(session->connection) : -1;
+    fds->pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
+    if (attach->memory == (fds->memory >= 0) && attach->event_file == (fds->event_file >= 0) &&
+        attach->pidfd == (fds->pidfd >= 0))
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+}
+
+// Refuses memory that a run of this daemon holds. Closing its descriptor drops the holder's lock, as POSIX locks do, so
+// the lock is taken again at once.
+static int check_holder(struct gd_session *session, struct attach_fds *fds, struct gd_error *ret_error) {
+    struct gd_error error;
+    struct gd_memory_id id;
+    int result = gd_memory_identify(fds->memory, &id, ret_error);
+    if (result < 0)
+        return result;
+    struct gd_session *holder = session->host->holder_of(session->host->context, &id);
+    if (!holder) {
+        session->memory_id = id;
+        return 0;
+    }
+    close(fds->memory);
+    fds->memory = -1;
+    if (holder->phase != SESSION_FREEING && gd_memory_relock(&holder->run->memory, &error) < 0)
+        gd_log(GD_LOG_ERROR, "run %s: %s", run_name(holder), error.text);
+    return gd_error_set(ret_error, GD_ERROR_OWNED, "memory", "memory is held by another run of this daemon");
+}
+
 static int handle_attach(struct gd_session *session, const struct gd_attach *attach, struct gd_error *ret_error) {
+    struct attach_fds fds;
     int result = expect(session, SESSION_ATTACH, "Attach", ret_error);
     if (result < 0)
         return result;
     if (!attach->event_file)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "attach", "Attach must come with an event file");
-
-    int memory = attach->memory ? gd_connection_steal_fd(session->connection) : -1;
-    int event_file = gd_connection_steal_fd(session->connection);
-    int pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
-    if ((attach->memory && memory < 0) || event_file < 0 || (attach->pidfd && pidfd < 0)) {
-        if (memory >= 0)
-            gd_foreign_fd_close(memory);
-        if (event_file >= 0)
-            gd_foreign_fd_close(event_file);
-        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+    result = steal_attach_fds(session, attach, &fds, ret_error);
+    if (result == 0 && attach->memory)
+        result = check_holder(session, &fds, ret_error);
+    if (result < 0) {
+        close_attach_fds(&fds);
+        return result;
     }
     struct gd_run_attachment attachment = {
-        .memory_fd = memory,
-        .event_fd = event_file,
+        .memory_fd = fds.memory,
+        .event_fd = fds.event_file,
         .uid = session->peer.uid,
         .kernels = session->host->kernels,
         .notify = session->host->notify,
@@ -194,11 +244,11 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
     };
     result = gd_run_attach(session->run, &attachment, ret_error);
     if (result < 0) {
-        if (pidfd >= 0)
-            close(pidfd);
+        if (fds.pidfd >= 0)
+            close(fds.pidfd);
         return result;
     }
-    watch_pidfd_consume(session, pidfd);
+    watch_pidfd_consume(session, fds.pidfd);
     session->phase = SESSION_CHECKING;
     return 0;
 }
@@ -211,7 +261,7 @@ static void finish_attach(struct gd_session *session) {
         refuse(session, accepted, &error);
     if (accepted <= 0)
         return;
-    gd_reply_attached(session->connection);
+    gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file));
     session->phase = SESSION_RUNNING;
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,

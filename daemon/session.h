@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "kernels/kernels.h"
+#include "memory.h"
 
 enum { GD_WORKERS_MAX = 64 };
 
@@ -21,6 +22,8 @@ struct gd_session_host {
     uint64_t memory_bytes_max;     // of one run's shared memory
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
+    // The session that holds this memory, NULL: none.
+    struct gd_session *(*holder_of)(void *context, const struct gd_memory_id *id);
     void (*gone)(void *context, struct gd_session *session); // the session is freed after this call
     void *context;
 };
@@ -28,6 +31,9 @@ struct gd_session_host {
 // Takes over `fd`. Returns 0 or a negative errno.
 __attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_session_host *host, int fd,
                                                                struct gd_session **ret_session);
+
+// Whether its run's memory is this one.
+bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id);
 
 // Starts whatever work the run has, and ends the session when it has nothing more to do.
 void gd_session_advance(struct gd_session *session);

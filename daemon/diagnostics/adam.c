@@ -11,6 +11,14 @@ static uint64_t memory_steps(double beta2) {
     return (uint64_t)ceil(3.0 / (1.0 - beta2) * (1.0 - 1e-12));
 }
 
+bool gd_adam_beta2_is_valid(double beta2) {
+    return beta2 >= 0.0 && beta2 < 1.0;
+}
+
+bool gd_adam_eps_is_valid(double eps) {
+    return eps >= 0.0 && isfinite(eps);
+}
+
 bool gd_adam_has_second_moment(const struct gd_adam_config *config) {
     return config->rule != GD_RULE_SGD;
 }

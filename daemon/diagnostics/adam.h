@@ -48,6 +48,9 @@ struct gd_adam_rates {
     double eps;
 };
 
+bool gd_adam_beta2_is_valid(double beta2); // in [0, 1)
+bool gd_adam_eps_is_valid(double eps);     // finite and not negative
+
 // State of one group. Its effective step of the last applied step it was present in is
 // numerator / (sqrt(scale^2 v + inside) + outside).
 struct gd_adam_group {

@@ -152,7 +152,7 @@ OFFENCE(memory_read_only) {
     close(memory);
 }
 
-OFFENCE(memory_used_before) {
+OFFENCE(memory_of_another) {
     static const char magic = 'r';
     int memory = good_memory(client);
     cr_assert_eq(pwrite(memory, &magic, 1, 0), 1);
@@ -195,8 +195,8 @@ static const struct offence attaching[] = {
     {"memory_is_a_pipe", RAW_LAID_OUT, memory_is_a_pipe, GRADIENTD__ERROR_CODE__MEMORY, "memory", "not a memfd"},
     {"memory_read_only", RAW_LAID_OUT, memory_read_only, GRADIENTD__ERROR_CODE__MEMORY, "memory",
      "not open for reading and writing"},
-    {"memory_used_before", RAW_LAID_OUT, memory_used_before, GRADIENTD__ERROR_CODE__UNSUPPORTED, "memory",
-     "attached before"},
+    {"memory_of_another", RAW_LAID_OUT, memory_of_another, GRADIENTD__ERROR_CODE__MEMORY, "memory",
+     "neither zeros nor a header"},
 };
 
 struct offences offences_attaching(const char *directory) {

@@ -79,7 +79,7 @@ Test(event_file, only_regular_files_open_for_plain_writing_are_taken) {
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct gd_error error = {.field = "", .text = ""};
         int fd = cases[i].open();
-        int result = gd_event_file_check(fd, &error);
+        int result = gd_event_file_check(fd, 0, &error);
         cr_expect_eq(result, cases[i].text ? -EBADMSG : 0, "%s: %d %s", cases[i].what, result, error.text);
         if (cases[i].text) {
             cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", cases[i].what);

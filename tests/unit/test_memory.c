@@ -126,19 +126,6 @@ static int regular_file(void) {
     return fd;
 }
 
-static int attached_before(void) {
-    struct gd_memory memory;
-    struct gd_error error;
-    int fd = good_memory();
-    cr_assert_eq(gd_memory_attach_consume(&memory, dup(fd), geteuid(), &layout, &error), 0);
-    struct gd_run_state *state = calloc(1, layout.state_bytes);
-    struct gd_memory_commit commit = {.state = state, .records = (const uint8_t *)""};
-    gd_memory_commit(&memory, &commit);
-    free(state);
-    gd_memory_deinit(&memory);
-    return fd;
-}
-
 static int not_allocated(void) {
     int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     cr_assert(fd >= 0 && ftruncate(fd, (off_t)layout.total_bytes) == 0);
@@ -181,7 +168,6 @@ static const struct {
     {"a directory", directory, 0, GD_ERROR_MEMORY, {"not a memfd", ""}},
     {"a device", device, 0, GD_ERROR_MEMORY, {"not a memfd", ""}},
     {"a regular file", regular_file, 0, GD_ERROR_MEMORY, {"seal", ""}},
-    {"attached before", attached_before, 0, GD_ERROR_UNSUPPORTED, {"attached before", ""}},
     {"not allocated", not_allocated, 0, GD_ERROR_MEMORY, {"has 0 of", "fallocate"}},
     {"with a hole", with_a_hole, 0, GD_ERROR_MEMORY, {"bytes allocated", "fallocate"}},
     {"no descriptor", no_descriptor, 0, GD_ERROR_MEMORY, {"not a memfd", ""}},

@@ -1,0 +1,88 @@
+#include "run_resume.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+
+static int refuse(struct gd_error *ret_error, const char *what) {
+    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory is damaged: %s", what);
+}
+
+static int check_rates(const struct gd_run *run, struct gd_error *ret_error) {
+    const struct gd_adam_rates *rates = gd_run_state_rates(run->state, run->open_run->n_groups);
+    for (uint32_t i = 0; i < run->open_run->n_parameter_groups; i++)
+        if (!isfinite(rates[i].learning_rate) || !gd_adam_beta2_is_valid(rates[i].beta2) ||
+            !gd_adam_eps_is_valid(rates[i].eps))
+            return refuse(ret_error, "the rates in its state are outside their limits");
+    return 0;
+}
+
+static int restore_slots(struct gd_run *run, struct gd_error *ret_error) {
+    const struct gd_run_state *state = run->state;
+    uint32_t in_use = 0;
+
+    for (uint32_t i = 0; i < run->layout.slots; i++) {
+        const struct gd_slot_state *slot = &state->slots[i];
+        if (!slot->in_use)
+            continue;
+        if (slot->step < 0 || slot->step > state->step || slot->sequence > state->sequence)
+            return refuse(ret_error, "a slot in its state is ahead of the run");
+        run->slot_use[i] = GD_SLOT_TAKEN;
+        in_use++;
+    }
+    return in_use < run->layout.slots ? 0 : refuse(ret_error, "no slot in its state is free");
+}
+
+static int restore_user_tags(struct gd_run *run, struct gd_error *ret_error) {
+    const struct gd_run_state *state = run->state;
+    if (state->user_tags > GRADIENTD_USER_TAGS_MAX)
+        return refuse(ret_error, "its state has too many tags");
+    for (uint32_t i = 0; i < state->user_tags; i++) {
+        char tag[GRADIENTD_NAME_BYTES_MAX + 1];
+        uint32_t index;
+        gd_memory_load_user_tag(&run->memory, i, tag);
+        int result = gd_text_is_name(tag)
+                         ? gd_user_tags_use(run->user_tags, tag, state->user_tag_step[i], &index, ret_error)
+                         : refuse(ret_error, "a tag in it is no name");
+        if (result == -ENOMEM)
+            return result;
+        if (result < 0 || index != i)
+            return refuse(ret_error, "the tags in it are not those of its state");
+    }
+    return 0;
+}
+
+static int restore(struct gd_run *run, const struct gd_memory_restored *restored, struct gd_error *ret_error) {
+    const struct gd_run_state *state = run->state;
+
+    if (state->step < -1 || !isfinite(state->wall_time))
+        return refuse(ret_error, "the step or the time in its state is none");
+    int result = check_rates(run, ret_error);
+    if (result == 0)
+        result = restore_slots(run, ret_error);
+    if (result == 0)
+        result = restore_user_tags(run, ret_error);
+    run->appended_bytes = restored->appended_bytes;
+    run->received_sequence = state->sequence;
+    run->received_step = state->step;
+    run->received_optimizer_step = state->adam.optimizer_step;
+    return result;
+}
+
+int gd_run_resume(struct gd_run *run, struct gd_memory_restored *ret_restored, struct gd_error *ret_error) {
+    struct gd_run_state *past = malloc(run->layout.state_bytes);
+    if (!past)
+        return -ENOMEM;
+    int result = gd_memory_restore(&run->memory, run->open_run->digest, past, ret_restored, ret_error);
+    if (result != GD_MEMORY_RESUMES) {
+        free(past);
+        return result;
+    }
+    free(run->state);
+    run->state = past;
+    result = restore(run, ret_restored, ret_error);
+    return result < 0 ? result : GD_MEMORY_RESUMES;
+}
