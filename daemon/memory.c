@@ -197,22 +197,28 @@ static int find_header(const struct gd_memory *memory, struct gd_memory_header *
     return found;
 }
 
-// Says what is wrong with memory that has no valid header; 0 when nothing is: it is new, or the daemon died in commit
-// 0, which will be the same once more.
+static bool is_of_other_version(const struct gd_memory_header *header) {
+    return header->magic == MEMORY_MAGIC && header->layout_version != GRADIENTD_LAYOUT_VERSION;
+}
+
+static int refuse_version(const struct gd_memory_header *header, struct gd_error *ret_error) {
+    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has layout version %u, this daemon knows %d",
+                        header->layout_version, GRADIENTD_LAYOUT_VERSION);
+}
+
+// Says what is wrong with memory that has no valid header; 0 when nothing is: as long as the second copy is empty the
+// memory is new, or the daemon died in commit 0, which will be the same once more.
 static int check_without_header(const struct gd_memory *memory, struct gd_error *ret_error) {
     struct gd_memory_header headers[2];
     for (int i = 0; i < 2; i++) {
         memcpy(&headers[i], memory->base + memory->layout.header_offset[i], sizeof(headers[i]));
-        if (headers[i].magic != 0 && headers[i].magic != MEMORY_MAGIC)
-            return refuse(ret_error, "begins with neither zeros nor a header");
-        if (headers[i].magic == MEMORY_MAGIC && headers[i].layout_version != GRADIENTD_LAYOUT_VERSION)
-            return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
-                                "memory has layout version %u, this daemon knows %d", headers[i].layout_version,
-                                GRADIENTD_LAYOUT_VERSION);
+        if (is_of_other_version(&headers[i]))
+            return refuse_version(&headers[i], ret_error);
     }
-    if (headers[1].magic != 0)
-        return refuse(ret_error, "is damaged: neither header's checksum is right");
-    return 0;
+    if (headers[1].magic == 0)
+        return 0;
+    return refuse(ret_error, headers[1].magic == MEMORY_MAGIC ? "is damaged: neither header's checksum is right"
+                                                              : "begins with neither zeros nor a header");
 }
 
 int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, struct gd_run_state *ret_state,
@@ -220,9 +226,8 @@ int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, 
     struct gd_memory_header header;
     if (!find_header(memory, &header))
         return check_without_header(memory, ret_error);
-    if (header.layout_version != GRADIENTD_LAYOUT_VERSION)
-        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has layout version %u, this daemon knows %d",
-                            header.layout_version, GRADIENTD_LAYOUT_VERSION);
+    if (is_of_other_version(&header))
+        return refuse_version(&header, ret_error);
     if (header.open_run_digest != open_run_digest || header.total_bytes != memory->layout.total_bytes)
         return refuse(ret_error, "belongs to a run that was opened with another OpenRun");
 

@@ -44,9 +44,9 @@ static int restore_user_tags(struct gd_run *run, struct gd_error *ret_error) {
         char tag[GRADIENTD_NAME_BYTES_MAX + 1];
         uint32_t index;
         gd_memory_load_user_tag(&run->memory, i, tag);
-        int result = gd_text_is_name(tag)
-                         ? gd_user_tags_use(run->user_tags, tag, state->user_tag_step[i], &index, ret_error)
-                         : refuse(ret_error, "a tag in it is no name");
+        if (!gd_text_is_name(tag))
+            return refuse(ret_error, "a tag in it is no name");
+        int result = gd_user_tags_use(run->user_tags, tag, state->user_tag_step[i], &index, ret_error);
         if (result == -ENOMEM)
             return result;
         if (result < 0 || index != i)

@@ -153,9 +153,10 @@ OFFENCE(memory_read_only) {
 }
 
 OFFENCE(memory_of_another) {
-    static const char magic = 'r';
+    char text[4096];
     int memory = good_memory(client);
-    cr_assert_eq(pwrite(memory, &magic, 1, 0), 1);
+    memset(text, 'x', sizeof(text));
+    cr_assert_eq(pwrite(memory, text, sizeof(text), 0), (ssize_t)sizeof(text));
     attach_memory_consume(client, memory);
 }
 
