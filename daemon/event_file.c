@@ -27,6 +27,7 @@ struct gd_event_file {
     uint64_t appended_bytes; // guarded by the mutex, as are the flags
     int accepted;            // see gd_event_file_is_accepted()
     struct gd_error refusal;
+    char *path; // of a file that was created: set by the thread before it is accepted
     bool finishing;
     bool abandoned;
     bool done;
@@ -128,10 +129,16 @@ static int next_retry_ms(const struct gd_event_file *file, int result, int retry
     return 2 * retry_ms < RETRY_LAST_MS ? 2 * retry_ms : RETRY_LAST_MS;
 }
 
-// Returns whether the file can be written.
-static bool check_file(struct gd_event_file *file) {
+static int create_file(struct gd_event_file *file, struct gd_error *ret_error) {
+    file->options.fd = gd_state_directory_create_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
+    return file->options.fd < 0 ? file->options.fd : 0;
+}
+
+// Returns whether there is a file that can be written.
+static bool accept_file(struct gd_event_file *file) {
     struct gd_error refusal;
-    int result = gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
+    int result = file->options.fd < 0 ? create_file(file, &refusal)
+                                      : gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;
@@ -159,9 +166,10 @@ static void write_records(struct gd_event_file *file) {
 static void *run_thread(void *argument) {
     struct gd_event_file *file = argument;
 
-    if (check_file(file))
+    if (accept_file(file))
         write_records(file);
-    close(file->options.fd); // may hang like a write, so it belongs to this thread as well
+    if (file->options.fd >= 0)
+        close(file->options.fd); // may hang like a write, so it belongs to this thread as well
     pthread_mutex_lock(&file->mutex);
     file->done = true;
     pthread_mutex_unlock(&file->mutex);
@@ -209,6 +217,10 @@ int gd_event_file_is_accepted(struct gd_event_file *file, struct gd_error *ret_e
     return accepted;
 }
 
+const char *gd_event_file_path(const struct gd_event_file *file) {
+    return file->path;
+}
+
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
     pthread_mutex_lock(&file->mutex);
     file->appended_bytes = appended_bytes;
@@ -248,5 +260,6 @@ void gd_event_file_free(struct gd_event_file *file) {
     pthread_join(file->thread, NULL);
     pthread_cond_destroy(&file->changed);
     pthread_mutex_destroy(&file->mutex);
+    free(file->path);
     free(file);
 }

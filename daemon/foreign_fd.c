@@ -14,6 +14,8 @@ void gd_foreign_fd_close(int fd) {
     pthread_attr_t attributes;
     pthread_t thread;
 
+    if (fd < 0)
+        return;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN);

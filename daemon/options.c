@@ -19,6 +19,10 @@ const char gd_options_usage[] =
     "PATH, and writes them into their TensorBoard event files. SIGTERM finishes what was submitted and ends it.\n"
     "\n"
     "  --socket PATH           where to listen\n"
+    "  --state-directory DIR   where to put the event files of trainers that have no logdir (default: "
+    "$STATE_DIRECTORY,\n"
+    "                          else /var/lib/gradientd for root, else $XDG_STATE_HOME/gradientd or\n"
+    "                          ~/.local/state/gradientd)\n"
     "  --workers N             threads that analyse snapshots, 1 to 64 (default: half the cores)\n"
     "  --connection-fd N       serve one connected socket and end with it (how a client starts a private daemon)\n"
     "  --version\n"
@@ -56,6 +60,9 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
     case 's':
         options->socket_path = optarg;
         break;
+    case 'd':
+        options->state_directory = optarg;
+        break;
     case 'w':
         result = parse_number("workers", optarg, 1, GD_WORKERS_MAX, &options->workers, ret_error);
         break;
@@ -81,6 +88,7 @@ int gd_options_parse(int argc, char **argv, struct gd_server_options *ret_option
                      struct gd_error *ret_error) {
     static const struct option known[] = {
         {"socket", required_argument, NULL, 's'},
+        {"state-directory", required_argument, NULL, 'd'},
         {"workers", required_argument, NULL, 'w'},
         {"connection-fd", required_argument, NULL, 'c'},
         {"version", no_argument, NULL, 'v'},

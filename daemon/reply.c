@@ -1,6 +1,8 @@
 #include "reply.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "gradientd.pb-c.h"
 #include "gradientd/protocol.h"
@@ -41,15 +43,19 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
     gd_connection_send(connection, &message);
 }
 
-void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset) {
+void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
+                       const char *event_path) {
+    char *path = event_path ? strdup(event_path) : NULL; // protobuf-c's fields are not const
     Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
     attached.committed_sequence = committed_sequence;
     attached.written_offset = written_offset;
+    attached.event_path = path;
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
     message.attached = &attached;
     gd_connection_send(connection, &message);
+    free(path);
 }
 
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence) {

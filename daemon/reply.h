@@ -9,6 +9,8 @@
 
 void gd_reply_welcome(struct gd_connection *connection);
 void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *layout);
-void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset);
+// `event_path`: of a file the daemon created, else NULL.
+void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
+                       const char *event_path);
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence);
 void gd_reply_error(struct gd_connection *connection, const struct gd_error *error);

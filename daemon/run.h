@@ -73,8 +73,10 @@ void gd_run_free(struct gd_run *run);
 
 struct gd_run_attachment {
     int memory_fd; // consumed in every case; -1: elements come inline
-    int event_fd;  // likewise
-    uid_t uid;     // of the client
+    int event_fd;  // likewise; -1: the writer creates a file in the state directory
+    uid_t uid;     // of the client, like the pid
+    pid_t pid;
+    const char *state_directory; // borrowed, NULL: there is none
     const struct gd_kernels *kernels;
     void (*notify)(void *context); // see event_file.h
     void *notify_context;

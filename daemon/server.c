@@ -13,6 +13,7 @@
 #include "listener.h"
 #include "log.h"
 #include "session.h"
+#include "state_directory.h"
 
 enum {
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
@@ -32,6 +33,7 @@ struct server {
     uv_poll_t listener_poll;
     struct gd_listener listener;
     struct gd_arena arena;
+    char *default_state_directory; // owned, NULL: none
     struct gd_session_host host;
     struct gd_session **sessions;
     uint32_t n_sessions, sessions_capacity;
@@ -218,10 +220,13 @@ static int init(struct server *server) {
     uv_timer_init(&server->loop, &server->accept_timer);
     server->accept_timer.data = server;
 
+    server->default_state_directory = gd_state_directory_default();
     server->host = (struct gd_session_host){
         .loop = &server->loop,
         .arena = &server->arena,
         .kernels = server->options->kernels,
+        .state_directory =
+            server->options->state_directory ? server->options->state_directory : server->default_state_directory,
         .memory_bytes_max = physical_memory_bytes() / MEMORY_SHARE,
         .workers = server->options->workers,
         .notify = notify,
@@ -250,5 +255,6 @@ int gd_server_run(const struct gd_server_options *options) {
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);
     free(server.sessions);
+    free(server.default_state_directory);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -9,7 +9,8 @@
 struct gd_server_options {
     const char *socket_path; // NULL: serve `connection_fd` alone and end with it
     int connection_fd;
-    uint32_t workers; // threads of the analysis pool, 1 to GD_WORKERS_MAX
+    const char *state_directory; // NULL: gd_state_directory_default()
+    uint32_t workers;            // threads of the analysis pool, 1 to GD_WORKERS_MAX
     const struct gd_kernels *kernels;
 };
 

@@ -19,7 +19,7 @@ enum session_phase {
     SESSION_HELLO,    // waits for Hello
     SESSION_OPEN,     // waits for OpenRun
     SESSION_ATTACH,   // waits for Attach
-    SESSION_CHECKING, // waits for the writer thread to have checked the event file
+    SESSION_CHECKING, // waits for the writer thread to have checked or created the event file
     SESSION_RUNNING,  // takes Snapshot, Scalars, CloseRun
     SESSION_OVER,     // hears nothing more; its run may still be finishing
     SESSION_FREEING,  // nothing of it may be touched
@@ -181,10 +181,8 @@ struct attach_fds {
 };
 
 static void close_attach_fds(const struct attach_fds *fds) {
-    if (fds->memory >= 0)
-        gd_foreign_fd_close(fds->memory);
-    if (fds->event_file >= 0)
-        gd_foreign_fd_close(fds->event_file);
+    gd_foreign_fd_close(fds->memory);
+    gd_foreign_fd_close(fds->event_file);
     if (fds->pidfd >= 0)
         close(fds->pidfd);
 }
@@ -225,8 +223,6 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
     int result = expect(session, SESSION_ATTACH, "Attach", ret_error);
     if (result < 0)
         return result;
-    if (!attach->event_file)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "attach", "Attach must come with an event file");
     result = steal_attach_fds(session, attach, &fds, ret_error);
     if (result == 0 && attach->memory)
         result = check_holder(session, &fds, ret_error);
@@ -238,6 +234,8 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
         .memory_fd = fds.memory,
         .event_fd = fds.event_file,
         .uid = session->peer.uid,
+        .pid = session->peer.pid,
+        .state_directory = session->host->state_directory,
         .kernels = session->host->kernels,
         .notify = session->host->notify,
         .notify_context = session->host->context,
@@ -261,7 +259,8 @@ static void finish_attach(struct gd_session *session) {
         refuse(session, accepted, &error);
     if (accepted <= 0)
         return;
-    gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file));
+    gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file),
+                      gd_event_file_path(session->run->file));
     session->phase = SESSION_RUNNING;
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,

@@ -19,6 +19,7 @@ struct gd_session_host {
     struct gd_arena *arena;
     const struct gd_kernels *kernels;
     bool stopping;                 // the daemon ends: runs are left open-ended
+    const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
     uint64_t memory_bytes_max;     // of one run's shared memory
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do

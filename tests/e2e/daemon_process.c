@@ -29,7 +29,8 @@ static _Noreturn void become_daemon(const char *program, const struct daemon_pro
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (log >= 0)
         dup2(log, STDERR_FILENO);
-    execl(program, program, "--socket", daemon->socket, "--workers", "2", (char *)NULL);
+    execl(program, program, "--socket", daemon->socket, "--workers", "2", "--state-directory", daemon->state,
+          (char *)NULL);
     _exit(127);
 }
 
@@ -50,6 +51,7 @@ void daemon_process_start(struct daemon_process *daemon, const char *directory) 
     const char *program = daemon_process_program();
     snprintf(daemon->socket, sizeof(daemon->socket), "%s/socket", directory);
     snprintf(daemon->log, sizeof(daemon->log), "%s/daemon.log", directory);
+    snprintf(daemon->state, sizeof(daemon->state), "%s/state", directory);
     daemon->pid = fork();
     cr_assert(daemon->pid >= 0);
     if (daemon->pid == 0)
@@ -98,4 +100,20 @@ void daemon_process_freeze(const struct daemon_process *daemon) {
 
 void daemon_process_thaw(const struct daemon_process *daemon) {
     kill(daemon->pid, SIGCONT);
+}
+
+struct fd_count {
+    pid_t pid;
+    size_t expected;
+};
+
+static bool has_fds(const void *context) {
+    const struct fd_count *count = context;
+    return scratch_count_fds(count->pid) == count->expected;
+}
+
+void daemon_process_expect_fds(const struct daemon_process *daemon, size_t expected) {
+    struct fd_count count = {daemon->pid, expected};
+    cr_assert(scratch_wait_until(has_fds, &count, STOP_SECONDS), "the daemon has %zu descriptors, %zu before",
+              scratch_count_fds(daemon->pid), expected);
 }

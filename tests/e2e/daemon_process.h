@@ -1,6 +1,7 @@
 // The real daemon as a child process of a test. $GRADIENTD_TEST_DAEMON names its program.
 #pragma once
 
+#include <stddef.h>
 #include <sys/types.h>
 
 enum { DAEMON_PATH_BYTES = 128 };
@@ -9,7 +10,8 @@ struct daemon_process {
     pid_t pid;
     int pidfd;
     char socket[DAEMON_PATH_BYTES];
-    char log[DAEMON_PATH_BYTES]; // what it says on stderr
+    char log[DAEMON_PATH_BYTES];   // what it says on stderr
+    char state[DAEMON_PATH_BYTES]; // its state directory, which it creates when it needs it
 };
 
 // The daemon's program.
@@ -20,6 +22,9 @@ void daemon_process_start(struct daemon_process *daemon, const char *directory);
 
 // SIGTERM; fails the test unless the daemon ends soon and with status 0 (a sanitizer's finding is another status).
 void daemon_process_stop(struct daemon_process *daemon);
+
+// Fails the test unless the daemon soon has that many descriptors open.
+void daemon_process_expect_fds(const struct daemon_process *daemon, size_t expected);
 
 // SIGKILL, and waits for its end.
 void daemon_process_kill(struct daemon_process *daemon);

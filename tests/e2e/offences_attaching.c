@@ -35,14 +35,6 @@ static int good_memory(const struct raw_client *client) {
     return raw_memory_new(client->total_bytes, GOOD_SEALS);
 }
 
-OFFENCE(attach_nothing) {
-    attach_consume(client, 0, NULL, 0);
-}
-
-OFFENCE(attach_memory_alone) {
-    attach_consume(client, 1, (int[]){good_memory(client)}, 1);
-}
-
 OFFENCE(attach_missing) {
     attach_consume(client, 2, (int[]){good_memory(client)}, 1);
 }
@@ -161,10 +153,6 @@ OFFENCE(memory_of_another) {
 }
 
 static const struct offence attaching[] = {
-    {"attach_nothing", RAW_LAID_OUT, attach_nothing, GRADIENTD__ERROR_CODE__UNSUPPORTED, "attach",
-     "must come with an event file"},
-    {"attach_memory_alone", RAW_LAID_OUT, attach_memory_alone, GRADIENTD__ERROR_CODE__UNSUPPORTED, "attach",
-     "must come with an event file"},
     {"attach_missing", RAW_LAID_OUT, attach_missing, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
      "declares more descriptors than came"},
     {"attach_missing_pidfd", RAW_LAID_OUT, attach_missing_pidfd, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",

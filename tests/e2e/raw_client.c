@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -200,6 +201,8 @@ static void expect_kind(struct raw_client *client, Gradientd__DaemonMessage__Mes
         client->notices_offset = message->layout->notices_offset;
         client->commits_offset = message->layout->commits_offset;
     }
+    if (kind == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED && message->attached->event_path)
+        snprintf(client->event_path, sizeof(client->event_path), "%s", message->attached->event_path);
     gradientd__daemon_message__free_unpacked(message, NULL);
 }
 
@@ -210,16 +213,20 @@ static void lay_out(struct raw_client *client, const struct raw_open_run *open_r
 
 static void attach(struct raw_client *client, const char *event_path) {
     Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
-    attach.has_memory = attach.memory = attach.has_event_file = attach.event_file = true;
-    int fds[2] = {raw_memory_new(client->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
-                  open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-    cr_assert_geq(fds[1], 0, "%s: %s", event_path, strerror(errno));
+    attach.has_memory = attach.memory = true;
+    attach.has_event_file = attach.event_file = event_path != NULL;
+    int fds[2] = {raw_memory_new(client->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), -1};
+    if (event_path) {
+        fds[1] = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        cr_assert_geq(fds[1], 0, "%s: %s", event_path, strerror(errno));
+    }
     void *memory = mmap(NULL, client->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
     cr_assert_neq(memory, MAP_FAILED, "mmap: %s", strerror(errno));
     client->memory = memory;
-    raw_client_send_attach(client, &attach, fds, 2);
+    raw_client_send_attach(client, &attach, fds, event_path ? 2 : 1);
     close(fds[0]);
-    close(fds[1]);
+    if (event_path)
+        close(fds[1]);
     expect_kind(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED);
 }
 

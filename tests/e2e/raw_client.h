@@ -12,7 +12,8 @@ struct raw_client {
     uint64_t slots_offset, slot_stride_bytes, slot_words_offset;
     uint64_t waiting_offset, notices_offset, commits_offset;
     uint32_t slots;
-    uint8_t *memory; // mapped once attached
+    uint8_t *memory;      // mapped once attached
+    char event_path[512]; // as Attached said, "" if it said none
 };
 
 // Connects to the socket at `path`.
@@ -73,8 +74,8 @@ void raw_client_wait(struct raw_client *client);
 // How far raw_client_advance() goes.
 enum raw_stage { RAW_CONNECTED, RAW_WELCOME, RAW_LAID_OUT, RAW_ATTACHED };
 
-// Goes from a fresh connection to `stage`, as a good client would. The run's event file is `event_path`, which may be
-// NULL before RAW_ATTACHED.
+// Goes from a fresh connection to `stage`, as a good client would. The run's event file is `event_path`; with NULL the
+// daemon creates one.
 void raw_client_advance(struct raw_client *client, enum raw_stage stage, const char *event_path);
 
 // From Welcome to Attached with an OpenRun of the test's own.

@@ -71,22 +71,6 @@ static void commit_offence(const struct offence *offence) {
     raw_client_close(&client);
 }
 
-struct fd_count {
-    pid_t pid;
-    size_t expected;
-};
-
-static bool has_fds(const void *context) {
-    const struct fd_count *count = context;
-    return scratch_count_fds(count->pid) == count->expected;
-}
-
-static void expect_fds(size_t expected) {
-    struct fd_count count = {daemon_process.pid, expected};
-    cr_assert(scratch_wait_until(has_fds, &count, 20.0), "the daemon has %zu descriptors, %zu before",
-              scratch_count_fds(daemon_process.pid), expected);
-}
-
 // Trains a run, with an offence of another client after each step where there are any.
 static void train_among(const char *run_name, struct offences offences, size_t steps, char path[512]) {
     struct trainer_warnings warnings;
@@ -99,7 +83,7 @@ static void train_among(const char *run_name, struct offences offences, size_t s
         if (i < offences.n_offences)
             commit_offence(&offences.offences[i]);
     }
-    expect_fds(fds);
+    daemon_process_expect_fds(&daemon_process, fds);
     trainer_close(run);
     cr_assert_eq(warnings.count, 0, "%s", warnings.text);
 }
@@ -108,10 +92,10 @@ static void expect_harmless(struct offences offences) {
     char disturbed[512], alone[512];
     size_t fds = scratch_count_fds(daemon_process.pid);
     train_among("disturbed", offences, offences.n_offences, disturbed);
-    expect_fds(fds);
+    daemon_process_expect_fds(&daemon_process, fds);
     train_among("alone", (struct offences){0}, offences.n_offences, alone);
     scratch_expect_same(disturbed, alone);
-    expect_fds(fds);
+    daemon_process_expect_fds(&daemon_process, fds);
 }
 
 Test(daemon, refuses_wrong_openings) {
@@ -314,7 +298,7 @@ Test(daemon, keeps_nothing_of_connections_that_end_half_way) {
         ways[way].send(&client);
         raw_client_close(&client);
     }
-    expect_fds(fds);
+    daemon_process_expect_fds(&daemon_process, fds);
 }
 
 Test(daemon, serves_many_at_once) {
@@ -333,7 +317,7 @@ Test(daemon, serves_many_at_once) {
         snprintf(path, sizeof(path), "%s/%d.events", directory, i);
         cr_assert(scratch_wait_until(event_values_ended, path, 20.0), "%s is not ended", path);
     }
-    expect_fds(fds);
+    daemon_process_expect_fds(&daemon_process, fds);
 }
 
 // ---- whose socket it is

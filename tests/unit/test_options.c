@@ -18,6 +18,8 @@ static int parse(const char *const *arguments, struct gd_server_options *ret_opt
     int result = gd_options_parse(argc, argv, ret_options, ret_action, ret_error);
     if (ret_options->socket_path)
         ret_options->socket_path = "given"; // the test's strings go
+    if (ret_options->state_directory)
+        ret_options->state_directory = "given";
     while (argc > 0)
         free(argv[--argc]);
     return result;
@@ -38,6 +40,11 @@ Test(options, takes_what_is_given_and_has_a_default_for_the_rest) {
     cr_assert_null(options.socket_path);
     cr_assert_eq(options.connection_fd, 7);
     cr_assert_eq(options.workers, 64);
+    cr_assert_null(options.state_directory);
+
+    const char *const state[] = {"--socket", "/s", "--state-directory", "/d", NULL};
+    cr_assert_eq(parse(state, &options, &action, &error), 0);
+    cr_assert_str_eq(options.state_directory, "given");
 }
 
 Test(options, asks_for_help_or_version_without_looking_further) {

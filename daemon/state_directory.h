@@ -1,0 +1,25 @@
+// The event files of trainers that bring none: <state directory>/<uid>/<run>/events.out.tfevents...
+#pragma once
+
+#include <sys/types.h>
+
+#include "error.h"
+
+// Whose file it is. The strings are borrowed.
+struct gd_event_place {
+    const char *state_directory; // NULL: there is none
+    uid_t uid;                   // of the client: its folder's name
+    pid_t pid;                   // of the client: part of the file's name
+    const char *run;             // a name that gd_text_is_run() has accepted
+};
+
+// Where the state directory is by default: the first of $STATE_DIRECTORY (systemd's), else /var/lib/gradientd for root,
+// else $XDG_STATE_HOME/gradientd or $HOME/.local/state/gradientd. NULL where none of them is set, or without memory;
+// else the caller's.
+char *gd_state_directory_default(void);
+
+// Creates the file and the directories that are missing, for the daemon's user alone; no symlink below the state
+// directory is followed. `now`: seconds since the epoch. Returns the descriptor, open for writing, and *ret_path, the
+// caller's; or a negative errno with *ret_error set. May block for as long as the file system does.
+__attribute__((warn_unused_result)) int gd_state_directory_create_file(const struct gd_event_place *place, double now,
+                                                                       char **ret_path, struct gd_error *ret_error);
