@@ -198,7 +198,8 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
     if (!file)
         return -ENOMEM;
     file->options = *options;
-    file->appended_bytes = file->written_bytes = options->written_bytes;
+    file->appended_bytes = options->written_bytes;
+    file->written_bytes = options->written_bytes;
     int result = start_thread(file);
     if (result < 0) {
         free(file);
