@@ -153,7 +153,11 @@ void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_in
         memset(analysis->group_steps, 0, analysis->open_run->n_groups * sizeof(*analysis->group_steps));
 }
 
-static void point_at_history(const struct gd_analysis *analysis, const struct chunk_place *place, uint64_t offset,
+static const uint8_t *slot_bytes(const struct gd_analysis *analysis, uint32_t slot) {
+    return gd_memory_slot(analysis->memory, slot);
+}
+
+static void point_at_history(const struct gd_analysis *analysis, const struct chunk_place *place, uint64_t offset_bytes,
                              struct gd_chunk *chunk) {
     const struct gd_analysis_input *input = analysis->input;
 
@@ -163,7 +167,7 @@ static void point_at_history(const struct gd_analysis *analysis, const struct ch
             continue;
         const double *norms = gd_memory_group_norms(analysis->memory, input->lag_slot[i], analysis->open_run->n_groups);
         if (norms[place->group] >= 0.0)
-            chunk->history[i] = gd_memory_slot(analysis->memory, input->lag_slot[i]) + offset;
+            chunk->history[i] = slot_bytes(analysis, input->lag_slot[i]) + offset_bytes;
     }
 }
 
@@ -188,12 +192,14 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     if (!gd_submission_has_group(snapshot, place->group))
         return;
 
-    uint64_t offset = analysis->groups[place->group].slot_offset + place->start;
+    enum gd_element_type type = analysis->open_run->element_type;
+    uint64_t offset_bytes = (analysis->groups[place->group].slot_offset + place->start) * gd_element_bytes(type);
     struct gd_chunk chunk = {
         .elems = place->elems,
-        .gradient = gd_memory_slot(analysis->memory, snapshot->slot) + offset,
+        .type = type,
+        .gradient = slot_bytes(analysis, snapshot->slot) + offset_bytes,
     };
-    point_at_history(analysis, place, offset, &chunk);
+    point_at_history(analysis, place, offset_bytes, &chunk);
     if (snapshot->applied && gd_adam_has_second_moment(&analysis->open_run->adam))
         point_at_second_moment(analysis, place, &chunk);
     analysis->kernels->analyse(&chunk, &analysis->chunk_sums[index]);

@@ -73,9 +73,12 @@ static int read_streams(const Gradientd__OpenRun *message, struct gd_open_run *o
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
                             "streams has %zu entries; exactly one, GRADIENT, is supported", message->n_streams);
     const Gradientd__Stream *stream = message->streams[0];
-    if (stream->element_type != GRADIENTD__ELEMENT_TYPE__F32)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "element_type", "element_type is %d; F32 (1) is supported",
+    if (stream->element_type != GRADIENTD__ELEMENT_TYPE__F32 && stream->element_type != GRADIENTD__ELEMENT_TYPE__BF16 &&
+        stream->element_type != GRADIENTD__ELEMENT_TYPE__F16)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "element_type",
+                            "element_type is %d; F32 (1), BF16 (2) and F16 (3) are supported",
                             (int)stream->element_type);
+    open_run->element_type = (enum gd_element_type)stream->element_type;
     open_run->stated_elements = stream->has_elements ? stream->elements : UINT64_MAX;
     open_run->stride = stream->has_stride ? stream->stride : 1;
     return check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);

@@ -52,7 +52,7 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
         .state_bytes = sizeof(struct gd_run_state) + open_run->n_groups * sizeof(struct gd_group_state) +
                        open_run->n_parameter_groups * sizeof(struct gd_adam_rates),
         .step_records_max = step_records_max(),
-        .slot_stride_bytes = align(open_run->elements * sizeof(float), PAGE_BYTES),
+        .slot_stride_bytes = align(open_run->elements * gd_element_bytes(open_run->element_type), PAGE_BYTES),
     };
     for (int i = 0; i < 2; i++)
         layout->header_offset[i] = place(&end, HEADER_BYTES, LINE_BYTES);

@@ -254,9 +254,9 @@ void gd_memory_raise_notice(struct gd_memory *memory) {
     atomic_fetch_add_explicit(notices, 1, memory_order_release);
 }
 
-float *gd_memory_slot(const struct gd_memory *memory, uint32_t slot) {
+void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot) {
     assert(slot < memory->layout.slots);
-    return (float *)(void *)(memory->base + memory->layout.slots_offset + slot * memory->layout.slot_stride_bytes);
+    return memory->base + memory->layout.slots_offset + slot * memory->layout.slot_stride_bytes;
 }
 
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups) {

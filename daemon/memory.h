@@ -99,7 +99,8 @@ bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *c
 // Tells the client that a message waits on its socket.
 void gd_memory_raise_notice(struct gd_memory *memory);
 
-float *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
+// Where the slot's elements begin, of the run's element type.
+void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);

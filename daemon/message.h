@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "diagnostics/adam.h"
+#include "element_type.h"
 #include "gradientd/protocol.h"
 
 struct gd_group {
@@ -21,7 +22,8 @@ struct gd_open_run {
     int64_t first_step;
     uint64_t elements;        // sum of the groups' numel
     uint64_t stated_elements; // what OpenRun says that is, UINT64_MAX: nothing
-    uint64_t stride;          // of GRADIENT
+    uint64_t stride;          // of GRADIENT, as is ...
+    enum gd_element_type element_type;
     uint32_t max_lag;
     uint32_t inflight;
     bool thinning;

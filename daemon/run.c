@@ -251,8 +251,8 @@ uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes) {
             continue;
         take_slot(run, slot);
         run->arriving->slot = slot;
-        *ret_bytes = run->open_run->elements * sizeof(float);
-        return (uint8_t *)gd_memory_slot(&run->memory, slot);
+        *ret_bytes = run->open_run->elements * gd_element_bytes(run->open_run->element_type);
+        return gd_memory_slot(&run->memory, slot);
     }
     return NULL;
 }

@@ -107,9 +107,10 @@ static int check_memory(const struct gd_session *session, struct gd_error *ret_e
     uint64_t slot_bytes = layout->slots * layout->slot_stride_bytes;
     return gd_error_set(
         ret_error, GD_ERROR_QUOTA, "memory",
-        "memory is %llu bytes (%u slots x %llu elements x 4 bytes, and %llu of state), the limit is %llu",
+        "memory is %llu bytes (%u slots x %llu elements x %zu bytes, and %llu of state), the limit is %llu",
         (unsigned long long)layout->total_bytes, layout->slots, (unsigned long long)session->run->open_run->elements,
-        (unsigned long long)(layout->total_bytes - slot_bytes), (unsigned long long)session->host->memory_bytes_max);
+        gd_element_bytes(session->run->open_run->element_type), (unsigned long long)(layout->total_bytes - slot_bytes),
+        (unsigned long long)session->host->memory_bytes_max);
 }
 
 // The group table is all there.

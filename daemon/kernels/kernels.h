@@ -4,6 +4,8 @@
 //  - Element i of a chunk belongs to float lane i mod 16. Each sum multiplies, then adds (no FMA contraction), into its
 //    lane. After every GD_FLUSH_ELEMS elements, and at the end, the 16 float lanes are added to 16 double lanes and
 //    set to 0. The double lanes are reduced in the tree  lane[i] += lane[i + w]  for w = 8, 4, 2, 1 and i < w.
+//  - Elements of every type are widened to float, exactly (element_type.h). From there on the type makes no difference:
+//    sums and state have the bits of an f32 chunk of the same values.
 //  - Counts are exact; maxima and minima do not depend on order.
 //  - A non-finite element is counted and replaced by +0, in the snapshot and in each of its lags.
 //  - Second moment, in float, in this order:
@@ -29,6 +31,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "element_type.h"
 #include "step_sums.h"
 
 enum {
@@ -69,13 +72,14 @@ struct gd_second_moment_step {
 
 // A chunk: at most GD_CHUNK_ELEMS consecutive elements of one group. Buffers of `elems` elements, not overlapping;
 // `root` may be NULL (then no second moment is kept and the sums over active coordinates other than `active` stay
-// neutral), `maximum` is NULL for every rule but amsgrad. Pointers are aligned to their element; the state's to 64
-// bytes.
+// neutral), `maximum` is NULL for every rule but amsgrad. Gradient and history have elements of `type` and are aligned
+// to their element (f32: 4 bytes, bf16 and f16: 2); the state is float whatever the type, aligned to 64 bytes.
 struct gd_chunk {
     size_t elems;
-    const float *gradient;
-    uint32_t lags;                    // entries in `history`
-    const float *history[GD_LAG_MAX]; // index m - 1: lag m; NULL: no such snapshot, dot stays 0
+    enum gd_element_type type;
+    const void *gradient;
+    uint32_t lags;                   // entries in `history`
+    const void *history[GD_LAG_MAX]; // index m - 1: lag m; NULL: no such snapshot, dot stays 0
     const struct gd_second_moment_step *step;
     const float *root;    // sqrt(v) before this step
     float *root_next;     // ... and after it

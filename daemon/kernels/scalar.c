@@ -2,7 +2,7 @@
 //
 // A block of GD_FLUSH_ELEMS elements is cleaned into a small buffer that stays in L1 and is padded with +0 to whole
 // rows of GD_LANES. The padding changes no bit: a product with +0 adds +0 or -0, and no lane is ever -0, because it
-// starts as +0 and x + y is -0 only where both are.
+// starts as +0 and x + y is -0 only where both are. Elements of 16 bits are widened into another such buffer first.
 #include "kernels.h"
 
 #include <assert.h>
@@ -88,6 +88,23 @@ static double lane_sum_reduce(const struct lane_sum *sum) {
 
 static size_t whole_rows(size_t elems) {
     return (elems + GD_LANES - 1) / GD_LANES;
+}
+
+// A block's elements as floats: those of an f32 chunk where they lie, others widened into `space`.
+static const float *block_values(enum gd_element_type type, const void *elements, size_t first, size_t elems,
+                                 float space[static GD_FLUSH_ELEMS]) {
+    if (type == GD_F32)
+        return (const float *)elements + first;
+
+    const uint16_t *halves = (const uint16_t *)elements + first;
+    if (type == GD_BF16) {
+        for (size_t i = 0; i < elems; i++)
+            space[i] = gd_widen_bf16(halves[i]);
+    } else {
+        for (size_t i = 0; i < elems; i++)
+            space[i] = gd_widen_f16(halves[i]);
+    }
+    return space;
 }
 
 static void clean_block(const float *values, size_t elems, float ret_clean[static GD_FLUSH_ELEMS]) {
@@ -272,16 +289,19 @@ static void second_moment_block(const struct gd_chunk *chunk, size_t first, size
 static void analyse_block(const struct gd_chunk *chunk, size_t first, size_t elems, struct chunk_sums *sums) {
     float gradient[GD_FLUSH_ELEMS];
     float past[GD_FLUSH_ELEMS];
+    float widened[GD_FLUSH_ELEMS];
     size_t rows = whole_rows(elems);
+    const float *values = block_values(chunk->type, chunk->gradient, first, elems, widened);
 
-    clean_block(chunk->gradient + first, elems, gradient);
-    count_block(chunk->gradient + first, gradient, elems, sums);
+    clean_block(values, elems, gradient);
+    count_block(values, gradient, elems, sums);
     raise_max_abs(gradient, rows, sums->max_abs);
     add_products(gradient, gradient, rows, &sums->squared_norm);
     for (uint32_t i = 0; i < chunk->lags; i++) {
         if (!chunk->history[i])
             continue;
-        clean_block(chunk->history[i] + first, elems, past);
+        values = block_values(chunk->type, chunk->history[i], first, elems, widened);
+        clean_block(values, elems, past);
         add_products(gradient, past, rows, &sums->dot[i]);
     }
     if (chunk->root)
@@ -319,10 +339,11 @@ static void assert_preconditions(const struct gd_chunk *chunk) {
 
     assert(chunk->elems <= GD_CHUNK_ELEMS);
     assert(chunk->lags <= GD_LAG_MAX);
+    assert(chunk->type >= GD_F32 && chunk->type <= GD_F16);
     assert(chunk->elems == 0 || chunk->gradient);
-    assert(is_aligned(chunk->gradient, sizeof(float)));
+    assert(is_aligned(chunk->gradient, gd_element_bytes(chunk->type)));
     for (uint32_t i = 0; i < chunk->lags; i++)
-        assert(is_aligned(chunk->history[i], sizeof(float)));
+        assert(is_aligned(chunk->history[i], gd_element_bytes(chunk->type)));
 
     assert(!chunk->root == !chunk->root_next);
     assert(!chunk->maximum == !chunk->maximum_next);

@@ -115,7 +115,7 @@ OPEN_RUN(open_lag, open_run_message->has_max_lag = true; open_run_message->max_l
 OPEN_RUN(open_inflight, open_run_message->has_inflight = true; open_run_message->inflight = 65)
 OPEN_RUN(open_two_streams, open_run_message->n_streams = 2)
 OPEN_RUN(open_no_stream, open_run_message->n_streams = 0)
-OPEN_RUN(open_bf16, request.stream.element_type = GRADIENTD__ELEMENT_TYPE__BF16)
+OPEN_RUN(open_f64, request.stream.element_type = (Gradientd__ElementType)4)
 OPEN_RUN(open_stride, request.stream.has_stride = true)
 OPEN_RUN(open_elements, request.stream.has_elements = true; request.stream.elements = RAW_NUMEL + 1)
 OPEN_RUN(open_start, open_run_message->n_start_streams = 1; open_run_message->start_streams = &start_stream)
@@ -138,6 +138,8 @@ OPEN_RUN(open_long_table, request.table_bytes += 1)
 OPEN_RUN(open_numel, raw_open_run_add_group(&request, "more", 4, 0, 0, 0))
 OPEN_RUN(open_numel_sum, raw_open_run_add_group(&request, "more", 4, UINT64_MAX, 0, 0))
 OPEN_RUN(open_huge, raw_open_run_add_group(&request, "more", 4, UINT64_C(1) << 39, 0, 0))
+OPEN_RUN(open_huge_f16, raw_open_run_add_group(&request, "more", 4, UINT64_C(1) << 39, 0, 0);
+         request.stream.element_type = GRADIENTD__ELEMENT_TYPE__F16)
 OPEN_RUN(open_group_index, raw_open_run_add_group(&request, "more", 4, 1, 1, 0))
 OPEN_RUN(open_no_name, raw_open_run_add_group(&request, "", 0, 1, 0, 0))
 OPEN_RUN(open_surrogate, raw_open_run_add_group(&request, "\xed\xa0\x80", 3, 1, 0, 0))
@@ -183,8 +185,8 @@ static const struct offence opening[] = {
      "streams has 2 entries"},
     {"open_no_stream", RAW_WELCOME, open_no_stream, GRADIENTD__ERROR_CODE__UNSUPPORTED, "streams",
      "streams has 0 entries"},
-    {"open_bf16", RAW_WELCOME, open_bf16, GRADIENTD__ERROR_CODE__UNSUPPORTED, "element_type",
-     "element_type is 2; F32 (1)"},
+    {"open_f64", RAW_WELCOME, open_f64, GRADIENTD__ERROR_CODE__UNSUPPORTED, "element_type",
+     "element_type is 4; F32 (1), BF16 (2) and F16 (3)"},
     {"open_stride", RAW_WELCOME, open_stride, GRADIENTD__ERROR_CODE__INVALID, "stride",
      "stride is 0, the limits are 1 and 4294967295"},
     {"open_elements", RAW_WELCOME, open_elements, GRADIENTD__ERROR_CODE__INVALID, "elements",
@@ -219,7 +221,9 @@ static const struct offence opening[] = {
     {"open_numel_sum", RAW_WELCOME, open_numel_sum, GRADIENTD__ERROR_CODE__INVALID, "group.numel",
      "numel of group 1 is 18446744073709551615"},
     {"open_huge", RAW_WELCOME, open_huge, GRADIENTD__ERROR_CODE__QUOTA, "memory",
-     "(8 slots x 549755813896 elements x 4"},
+     "(8 slots x 549755813896 elements x 4 bytes"},
+    {"open_huge_f16", RAW_WELCOME, open_huge_f16, GRADIENTD__ERROR_CODE__QUOTA, "memory",
+     "(8 slots x 549755813896 elements x 2 bytes"},
     {"open_group_index", RAW_WELCOME, open_group_index, GRADIENTD__ERROR_CODE__INVALID, "group.parameter_group",
      "parameter_group of group 1 is 1, there are 1"},
     {"open_no_name", RAW_WELCOME, open_no_name, GRADIENTD__ERROR_CODE__INVALID, "group.name",

@@ -33,7 +33,8 @@ static void check_open_run(const struct gd_open_run *open_run) {
     struct gd_layout layout;
     gd_layout_init(&layout, open_run);
     assert(layout.slots == open_run->max_lag + 1 + open_run->inflight);
-    assert(layout.slot_stride_bytes >= open_run->elements * sizeof(float));
+    assert(open_run->element_type >= GD_F32 && open_run->element_type <= GD_F16);
+    assert(layout.slot_stride_bytes >= open_run->elements * (open_run->element_type == GD_F32 ? 4 : 2));
     assert(layout.slots_offset + layout.slots * layout.slot_stride_bytes <= layout.total_bytes);
 }
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "element_values.h"
+
 // clang-format off
 // Where the two steps' eps differ they differ by less than a factor of two, so `outside_fall` is exact.
 const struct rule_form rule_forms[] = {
@@ -55,6 +57,7 @@ const size_t n_rule_forms = sizeof(rule_forms) / sizeof(rule_forms[0]);
 static const char *const distribution_names[DISTRIBUTIONS] = {
     "gaussian", "sparse", "lognormal", "non-finite", "subnormal", "huge",
 };
+static const char *const type_names[] = {[GD_F32] = "f32", [GD_BF16] = "bf16", [GD_F16] = "f16"};
 
 const struct rule_form *rule_form_named(const char *name) {
     for (size_t i = 0; i < n_rule_forms; i++) {
@@ -85,7 +88,7 @@ static double random_gaussian(uint64_t *state) { // Box-Muller
     return sqrt(-2.0 * log(u)) * cos(angle);
 }
 
-static float draw(enum distribution distribution, uint64_t *state) {
+static float draw(enum distribution distribution, enum gd_element_type type, uint64_t *state) {
     static const float specials[] = {NAN, INFINITY, -INFINITY};
     static const float huge[] = {FLT_MAX, -FLT_MAX, 2.0f, -2.0f, 0.0f, -0.0f};
     double z = random_gaussian(state);
@@ -99,7 +102,7 @@ static float draw(enum distribution distribution, uint64_t *state) {
     case NON_FINITE:
         return pick > 0 ? (float)z : specials[random_below(state, 3)];
     case SUBNORMAL:
-        return (float)(z * (pick < 5 ? 1e-39 : 1e-20));
+        return (float)(z * (type == GD_F16 ? (pick < 5 ? 1e-5 : 1e-3) : (pick < 5 ? 1e-39 : 1e-20)));
     case HUGE_SIZED: // no product lies near FLT_MAX, and no sum of those below comes near it
         return huge[random_below(state, 6)];
     default:
@@ -114,9 +117,11 @@ static const float canary = 0x1.c0ffeep3f;
 
 // A buffer of a chunk. Inputs are compared with `before`; outputs end in canaries.
 struct case_buffer {
-    float *memory;
-    float *start;
-    float *before; // NULL: an output
+    uint8_t *memory;
+    uint8_t *start;
+    size_t bytes;
+    uint8_t *before; // NULL: an output
+    float *values;   // what the elements are worth; NULL: state
 };
 
 static void *checked(void *memory) {
@@ -125,24 +130,50 @@ static void *checked(void *memory) {
     return memory;
 }
 
-static struct case_buffer *add_buffer(struct kernel_case *c, float *memory, size_t offset) {
+static struct case_buffer *add_buffer(struct kernel_case *c, void *memory, size_t offset, size_t bytes) {
     struct case_buffer *buffer = &c->buffers[c->n_buffers++];
 
     buffer->memory = checked(memory);
-    buffer->start = memory + offset;
+    buffer->start = buffer->memory + offset;
+    buffer->bytes = bytes;
     return buffer;
 }
 
-// An input that ends where its allocation ends, so that AddressSanitizer sees a read behind it.
-static const float *add_vector(struct kernel_case *c, uint64_t *state) {
-    size_t elems = c->chunk.elems;
-    size_t offset = 1 + random_below(state, 16); // at least 1, for kernel_case_shift()
-    struct case_buffer *buffer = add_buffer(c, malloc((offset + elems) * sizeof(float)), offset);
+static void remember(struct case_buffer *buffer) {
+    buffer->before = checked(malloc(buffer->bytes + 1));
+    memcpy(buffer->before, buffer->start, buffer->bytes);
+}
 
-    buffer->before = checked(malloc((elems + 1) * sizeof(float)));
-    for (size_t i = 0; i < elems; i++)
-        buffer->before[i] = buffer->start[i] = draw(c->distribution, state);
-    return buffer->start;
+// An input that ends where its allocation ends, so that AddressSanitizer sees a read behind it.
+static const struct case_buffer *add_vector(struct kernel_case *c, uint64_t *state) {
+    size_t elems = c->chunk.elems;
+    size_t element_bytes = gd_element_bytes(c->chunk.type);
+    size_t offset = (1 + random_below(state, 16)) * element_bytes; // at least 1 element, for kernel_case_shift()
+    void *memory = malloc(offset + elems * element_bytes);
+    struct case_buffer *buffer = add_buffer(c, memory, offset, elems * element_bytes);
+
+    buffer->values = checked(malloc((elems + 1) * sizeof(float)));
+    for (size_t i = 0; i < elems; i++) {
+        uint32_t bits = element_bits(c->chunk.type, draw(c->distribution, c->chunk.type, state));
+        element_store(c->chunk.type, buffer->start, i, bits);
+        buffer->values[i] = (float)element_value(c->chunk.type, bits);
+    }
+    remember(buffer);
+    return buffer;
+}
+
+static void add_vectors(struct kernel_case *c, uint64_t *state) {
+    const struct case_buffer *gradient = add_vector(c, state);
+
+    c->chunk.gradient = gradient->start;
+    c->gradient = gradient->values;
+    for (uint32_t lag = 0; lag < c->chunk.lags; lag++) {
+        if (random_below(state, 4) == 0)
+            continue;
+        const struct case_buffer *past = add_vector(c, state);
+        c->chunk.history[lag] = past->start;
+        c->history[lag] = past->values;
+    }
 }
 
 static float *allocate_state(size_t elems) {
@@ -155,21 +186,22 @@ static float *allocate_state(size_t elems) {
 
 static float *add_state_output(struct kernel_case *c) {
     size_t elems = c->chunk.elems + CANARY_ELEMS;
-    struct case_buffer *buffer = add_buffer(c, allocate_state(elems), 0);
+    float *values = allocate_state(elems);
 
+    add_buffer(c, values, 0, c->chunk.elems * sizeof(float));
     for (size_t i = 0; i < elems; i++)
-        buffer->start[i] = canary;
-    return buffer->start;
+        values[i] = canary;
+    return values;
 }
 
 // The state before the step, also without a byte behind it.
 static const float *add_state_input(struct kernel_case *c, const float *values) {
     size_t bytes = c->chunk.elems * sizeof(float);
-    struct case_buffer *buffer = add_buffer(c, allocate_state(c->chunk.elems), 0);
+    float *copy = allocate_state(c->chunk.elems);
 
-    buffer->before = checked(malloc(bytes + 1));
-    memcpy(buffer->before, values, bytes);
-    return memcpy(buffer->start, values, bytes);
+    memcpy(copy, values, bytes);
+    remember(add_buffer(c, copy, 0, bytes));
+    return copy;
 }
 
 static void fill_state(struct kernel_case *c, uint64_t *state) {
@@ -193,8 +225,8 @@ static void fill_state(struct kernel_case *c, uint64_t *state) {
     free(values);
 }
 
-struct kernel_case *kernel_case_new(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
-                                    enum distribution distribution) {
+struct kernel_case *kernel_case_new(uint64_t seed, enum gd_element_type type, size_t elems, uint32_t lags,
+                                    const struct rule_form *form, enum distribution distribution) {
     struct kernel_case *c = checked(calloc(1, sizeof(*c)));
     uint64_t state = seed;
 
@@ -202,16 +234,14 @@ struct kernel_case *kernel_case_new(uint64_t seed, size_t elems, uint32_t lags, 
     c->form = form;
     c->distribution = distribution;
     c->buffers = checked(calloc(GD_LAG_MAX + 5, sizeof(*c->buffers)));
-    c->chunk = (struct gd_chunk){.elems = elems, .lags = lags};
-    c->chunk.gradient = add_vector(c, &state);
-    for (uint32_t lag = 0; lag < lags; lag++)
-        c->chunk.history[lag] = random_below(&state, 4) > 0 ? add_vector(c, &state) : NULL;
+    c->chunk = (struct gd_chunk){.elems = elems, .type = type, .lags = lags};
+    add_vectors(c, &state);
     if (form->state) {
         c->chunk.step = &form->step;
         fill_state(c, &state);
     }
-    snprintf(c->text, sizeof(c->text), "seed %llu, %zu elements, %u lags, %s, %s values", (unsigned long long)seed,
-             elems, lags, form->name, distribution_names[distribution]);
+    snprintf(c->text, sizeof(c->text), "seed %llu, %zu %s elements, %u lags, %s, %s values", (unsigned long long)seed,
+             elems, type_names[type], lags, form->name, distribution_names[distribution]);
     return c;
 }
 
@@ -219,6 +249,7 @@ void kernel_case_free(struct kernel_case *c) {
     for (size_t i = 0; i < c->n_buffers; i++) {
         free(c->buffers[i].memory);
         free(c->buffers[i].before);
+        free(c->buffers[i].values);
     }
     free(c->buffers);
     free(c);
@@ -231,12 +262,12 @@ const char *kernel_case_text(const struct kernel_case *c) {
 bool kernel_case_is_intact(const struct kernel_case *c) {
     for (size_t i = 0; i < c->n_buffers; i++) {
         const struct case_buffer *buffer = &c->buffers[i];
-        const float *end = buffer->start + c->chunk.elems;
+        const uint8_t *end = buffer->start + buffer->bytes;
 
-        if (buffer->before && memcmp(buffer->start, buffer->before, c->chunk.elems * sizeof(float)) != 0)
+        if (buffer->before && memcmp(buffer->start, buffer->before, buffer->bytes) != 0)
             return false;
         for (size_t k = 0; !buffer->before && k < CANARY_ELEMS; k++) {
-            if (end[k] != canary)
+            if (memcmp(end + k * sizeof(canary), &canary, sizeof(canary)) != 0)
                 return false;
         }
     }
@@ -244,15 +275,20 @@ bool kernel_case_is_intact(const struct kernel_case *c) {
 }
 
 void kernel_case_shift(struct kernel_case *c) {
-    size_t bytes = c->chunk.elems * sizeof(float);
-    size_t next = 1;
+    size_t element_bytes = gd_element_bytes(c->chunk.type);
+    size_t next = 0;
 
-    c->chunk.gradient = memmove(c->buffers[0].start - 1, c->buffers[0].start, bytes);
-    for (uint32_t lag = 0; lag < c->chunk.lags; lag++) {
-        if (!c->chunk.history[lag])
+    for (size_t i = 0; i < c->n_buffers; i++) {
+        struct case_buffer *buffer = &c->buffers[i];
+        if (!buffer->values)
             continue;
-        c->chunk.history[lag] = memmove(c->buffers[next].start - 1, c->buffers[next].start, bytes);
-        next++;
+        memmove(buffer->start - element_bytes, buffer->start, buffer->bytes);
+        buffer->start -= element_bytes;
+    }
+    c->chunk.gradient = c->buffers[next++].start;
+    for (uint32_t lag = 0; lag < c->chunk.lags; lag++) {
+        if (c->chunk.history[lag])
+            c->chunk.history[lag] = c->buffers[next++].start;
     }
 }
 

@@ -12,8 +12,8 @@ enum distribution {
     SPARSE,     // nine in ten are zeros of either sign
     LOGNORMAL,  // six orders of magnitude
     NON_FINITE, // one in ten is NaN or an infinity
-    SUBNORMAL,  // squares and products underflow
-    HUGE_SIZED, // +-FLT_MAX among small values: squares overflow
+    SUBNORMAL,  // of the elements' type; in f32 and bf16 squares and products underflow
+    HUGE_SIZED, // +-the type's largest among small values: in f32 and bf16 squares overflow
     DISTRIBUTIONS,
 };
 
@@ -31,20 +31,22 @@ extern const size_t n_rule_forms;
 // The form of that name, which must exist.
 const struct rule_form *rule_form_named(const char *name);
 
-// A chunk with buffers of its own, a function of the arguments alone: gradient and history on random alignments (one
-// lag in four is missing), a state of which one root in five was never counted.
+// A chunk with buffers of its own, a function of the arguments alone: gradient and history on random alignments of
+// their element (one lag in four is missing), a state of which one root in five was never counted.
 struct kernel_case {
     uint64_t seed;
     const struct rule_form *form;
     enum distribution distribution;
     struct gd_chunk chunk;
+    const float *gradient; // what the chunk's elements are worth
+    const float *history[GD_LAG_MAX];
     char text[160];
     struct case_buffer *buffers;
     size_t n_buffers;
 };
 
-struct kernel_case *kernel_case_new(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
-                                    enum distribution distribution);
+struct kernel_case *kernel_case_new(uint64_t seed, enum gd_element_type type, size_t elems, uint32_t lags,
+                                    const struct rule_form *form, enum distribution distribution);
 void kernel_case_free(struct kernel_case *c);
 
 // What to print where a case fails.
@@ -53,7 +55,7 @@ const char *kernel_case_text(const struct kernel_case *c);
 // Whether everything a kernel may only read, and what lies right behind the buffers it writes, is as it was.
 bool kernel_case_is_intact(const struct kernel_case *c);
 
-// Moves gradient and history by one float, to another alignment.
+// Moves gradient and history by one element, to another alignment.
 void kernel_case_shift(struct kernel_case *c);
 
 uint32_t random_below(uint64_t *state, uint32_t bound);

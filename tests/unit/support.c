@@ -54,6 +54,7 @@ struct gd_open_run *new_open_run(const uint64_t *numel, uint32_t n_groups) {
         .wall_time = 1700000000.5,
         .first_step = 1,
         .stride = 1,
+        .element_type = GD_F32,
         .max_lag = 3,
         .inflight = 2,
         .thinning = true,

@@ -52,7 +52,7 @@ struct applied_step {
 static void run_group(struct pipeline *p, const struct gd_adam_step *step, const struct applied_step *applied,
                       size_t group) {
     struct gd_adam_group_step group_step = gd_adam_step_group(p->config, &p->groups[group], step, &applied->rates);
-    struct gd_chunk chunk = {.elems = group_elems[group], .gradient = applied->gradient[group]};
+    struct gd_chunk chunk = {.elems = group_elems[group], .type = GD_F32, .gradient = applied->gradient[group]};
     int half = p->half[group];
 
     if (gd_adam_has_second_moment(p->config)) {

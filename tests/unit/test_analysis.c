@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "element_values.h"
 #include "support.h"
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -25,8 +26,9 @@ struct rig {
     uint32_t slot;
 };
 
-static struct rig rig_new(enum gd_rule rule) {
+static struct rig rig_new_of(enum gd_rule rule, enum gd_element_type type) {
     struct rig rig = {.open_run = new_open_run(numel, GROUPS)};
+    rig.open_run->element_type = type;
     rig.open_run->max_lag = MAX_LAG;
     rig.open_run->adam.rule = rule;
     rig.open_run->adam.maximum_of = GD_MAXIMUM_CORRECTED;
@@ -35,6 +37,10 @@ static struct rig rig_new(enum gd_rule rule) {
     cr_assert_not_null(rig.state);
     *gd_run_state_rates(rig.state, GROUPS) = rig.open_run->parameter_groups[0];
     return rig;
+}
+
+static struct rig rig_new(enum gd_rule rule) {
+    return rig_new_of(rule, GD_F32);
 }
 
 static void rig_start(struct rig *rig) {
@@ -176,6 +182,51 @@ Test(analysis, small_work_is_not_divided) {
     }
     rig.open_run->elements = elements;
     rig_free(&rig);
+}
+
+// ---- Element types --------------------------------------------------------------------------------------------------
+
+// The steps' elements cut to `type` (in f32: to the values that leaves), one in a hundred of them not finite.
+static void fill_slot_cut(const struct rig *rig, enum gd_element_type cut, uint64_t step, uint32_t slot) {
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    void *elements = gd_memory_slot(&rig->memory, slot);
+    for (uint64_t i = 0; i < rig->open_run->elements; i++) {
+        uint64_t random = step << 32 | i;
+        float g = (float)(random_unit(&random) - 0.5);
+        uint32_t bits = element_bits(cut, next_random(&random) % 100 == 0 ? bad[i % ARRAY_SIZE(bad)] : g);
+        if (rig->open_run->element_type == GD_F32)
+            bits = element_bits(GD_F32, (float)element_value(cut, bits));
+        element_store(rig->open_run->element_type, elements, i, bits);
+    }
+}
+
+static void check_type(enum gd_element_type type) {
+    struct rig rig = rig_new_of(GD_RULE_AMSGRAD, type), wide = rig_new_of(GD_RULE_AMSGRAD, GD_F32);
+    uint64_t non_finite = 0;
+    rig_start(&rig);
+    rig_start(&wide);
+    for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
+        struct turn turn = turns[i];
+        turn.filled = true;
+        fill_slot_cut(&rig, type, i + 1, rig.slot);
+        fill_slot_cut(&wide, type, i + 1, wide.slot);
+        struct gd_analysis_result result = rig_step(&rig, &turn, 3), expected = rig_step(&wide, &turn, 2);
+        cr_expect(same_sums(&result.sums, &expected.sums), "type %d, step %zu", (int)type, i + 1);
+        non_finite += result.sums.non_finite;
+    }
+    cr_expect_gt(non_finite, 0);
+    uint64_t moments = rig.memory.layout.second_moment_offset[0][0];
+    cr_assert_eq(rig.memory.layout.slots_offset, wide.memory.layout.slots_offset);
+    cr_expect_eq(memcmp(rig.memory.base + moments, wide.memory.base + moments,
+                        rig.memory.layout.slots_offset - moments),
+                 0, "type %d: second moments", (int)type);
+    rig_free(&wide);
+    rig_free(&rig);
+}
+
+Test(analysis, elements_of_16_bits_give_the_bits_of_their_values_in_f32) {
+    check_type(GD_BF16);
+    check_type(GD_F16);
 }
 
 // ---- Sums against plain arithmetic ----------------------------------------------------------------------------------
@@ -361,7 +412,7 @@ Test(analysis, the_first_group_with_a_non_finite_element_is_named) {
         for (uint32_t group = 0; group < GROUPS; group++) {
             last += numel[group];
             if (cases[i].groups >> group & 1)
-                gd_memory_slot(&rig.memory, 0)[last - 1] = bad[group % ARRAY_SIZE(bad)];
+                ((float *)gd_memory_slot(&rig.memory, 0))[last - 1] = bad[group % ARRAY_SIZE(bad)];
         }
         struct gd_analysis_result result =
             rig_step(&rig, &(struct turn){.present = cases[i].present, .filled = true}, 3);

@@ -72,6 +72,7 @@ Test(decode, open_run_takes_its_defaults) {
     cr_expect_eq(run->first_step, 1);
     cr_expect_eq(run->elements, 110);
     cr_expect_eq(run->stride, 1);
+    cr_expect_eq(run->element_type, GD_F32);
     cr_expect_eq(run->max_lag, 5);
     cr_expect_eq(run->inflight, 2);
     cr_expect(run->thinning);
@@ -92,6 +93,7 @@ Test(decode, open_run_takes_its_defaults) {
 Test(decode, open_run_takes_what_is_stated) {
     make_open_run();
     SET_OPTIONAL(m.open_run, max_lag, 32);
+    m.stream.element_type = GRADIENTD__ELEMENT_TYPE__F16;
     SET_OPTIONAL(m.open_run, inflight, 64);
     SET_OPTIONAL(m.open_run, thinning, false);
     SET_OPTIONAL(m.open_run, absent_counts, true);
@@ -106,6 +108,7 @@ Test(decode, open_run_takes_what_is_stated) {
     const struct gd_open_run *run = decoded.open_run;
 
     cr_expect(run->max_lag == 32 && run->inflight == 64 && !run->thinning && run->stride == 9);
+    cr_expect_eq(run->element_type, GD_F16);
     cr_expect(run->adam.rule == GD_RULE_ADAGRAD && run->adam.absent_counts);
     cr_expect_eq(run->adam.eps_root, 0.125);
     cr_expect_eq(run->adam.initial_accumulator, 0.25);

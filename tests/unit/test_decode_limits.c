@@ -55,8 +55,10 @@ Test(decode_limits, limits_of_lags_and_streams) {
     UNSUPPORTED(make_open_run, "streams", "has 2 entries", "exactly one", SET(m.open_run.n_streams, 2));
     UNSUPPORTED(make_open_run, "streams", "streams", "GRADIENT", SET(m.stream.kind, GRADIENTD__STREAM_KIND__OUTPUTS));
     UNSUPPORTED(make_open_run, "streams", "streams", "GRADIENT", SET(m.stream.kind, (Gradientd__StreamKind)99));
-    UNSUPPORTED(make_open_run, "element_type", "is 2", "F32",
-                SET(m.stream.element_type, GRADIENTD__ELEMENT_TYPE__BF16));
+    ACCEPTED(make_open_run, SET(m.stream.element_type, GRADIENTD__ELEMENT_TYPE__BF16));
+    ACCEPTED(make_open_run, SET(m.stream.element_type, GRADIENTD__ELEMENT_TYPE__F16));
+    UNSUPPORTED(make_open_run, "element_type", "is 0", "F16", SET(m.stream.element_type, (Gradientd__ElementType)0));
+    UNSUPPORTED(make_open_run, "element_type", "is 4", "F16", SET(m.stream.element_type, (Gradientd__ElementType)4));
     UNSUPPORTED(make_open_run, "element_type", "is 77", "F32", SET(m.stream.element_type, (Gradientd__ElementType)77));
     UNSUPPORTED(make_open_run, "start_streams", "1 entries", "not supported", SET(m.open_run.n_start_streams, 1));
     UNSUPPORTED(make_open_run, "shadow_rules", "1 entries", "not supported", SET(m.open_run.n_shadow_rules, 1));

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "element_values.h"
 #include "kernel_cases.h"
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -65,7 +66,7 @@ static void check_counts(const struct kernel_case *c, const struct gd_step_sums 
     float max_abs = 0.0f;
 
     for (size_t i = 0; i < c->chunk.elems; i++) {
-        float g = c->chunk.gradient[i];
+        float g = c->gradient[i];
         bool finite = isfinite(g);
 
         non_finite += !finite;
@@ -85,7 +86,7 @@ static void check_products(const struct kernel_case *c, const struct gd_step_sum
     struct expected_sum squared_norm = {0};
 
     for (size_t i = 0; i < c->chunk.elems; i++)
-        expect_term(&squared_norm, product_term(cleaned(c->chunk.gradient[i]), cleaned(c->chunk.gradient[i])));
+        expect_term(&squared_norm, product_term(cleaned(c->gradient[i]), cleaned(c->gradient[i])));
     check_sum(c, "squared_norm", sums->squared_norm, &squared_norm);
 
     for (uint32_t lag = 0; lag < GD_LAG_MAX; lag++) {
@@ -95,7 +96,7 @@ static void check_products(const struct kernel_case *c, const struct gd_step_sum
         snprintf(name, sizeof(name), "dot[%u]", lag);
         if (lag < c->chunk.lags && c->chunk.history[lag]) {
             for (size_t i = 0; i < c->chunk.elems; i++)
-                expect_term(&dot, product_term(cleaned(c->chunk.gradient[i]), cleaned(c->chunk.history[lag][i])));
+                expect_term(&dot, product_term(cleaned(c->gradient[i]), cleaned(c->history[lag][i])));
         }
         check_sum(c, name, sums->dot[lag], &dot);
         cr_assert(sums->squared_norm_now[lag] == 0.0 && sums->squared_norm_past[lag] == 0.0);
@@ -119,7 +120,7 @@ static void check_second_moment(const struct kernel_case *c, const struct gd_ste
     for (size_t i = 0; c->chunk.root && i < c->chunk.elems; i++) {
         float maximum = c->chunk.maximum ? c->chunk.maximum[i] : 0.0f;
         struct element_terms terms =
-            element_terms(c->chunk.step, c->chunk.gradient[i], c->chunk.root[i], c->chunk.maximum ? &maximum : NULL);
+            element_terms(c->chunk.step, c->gradient[i], c->chunk.root[i], c->chunk.maximum ? &maximum : NULL);
 
         check_root(c, "root_next", i, c->chunk.root_next[i], terms.root_next);
         if (c->chunk.maximum)
@@ -150,9 +151,9 @@ static void check_second_moment(const struct kernel_case *c, const struct gd_ste
     }
 }
 
-static void check_case(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
-                       enum distribution distribution) {
-    struct kernel_case *c = kernel_case_new(seed, elems, lags, form, distribution);
+static void check_typed_case(uint64_t seed, enum gd_element_type type, size_t elems, uint32_t lags,
+                             const struct rule_form *form, enum distribution distribution) {
+    struct kernel_case *c = kernel_case_new(seed, type, elems, lags, form, distribution);
     struct gd_step_sums sums;
 
     memset(&sums, 0xa5, sizeof(sums));
@@ -162,6 +163,12 @@ static void check_case(uint64_t seed, size_t elems, uint32_t lags, const struct 
     check_second_moment(c, &sums);
     cr_assert(kernel_case_is_intact(c), "%s: wrote outside root_next and maximum_next", kernel_case_text(c));
     kernel_case_free(c);
+}
+
+static void check_case(uint64_t seed, size_t elems, uint32_t lags, const struct rule_form *form,
+                       enum distribution distribution) {
+    for (enum gd_element_type type = GD_F32; type <= GD_F16; type++)
+        check_typed_case(seed, type, elems, lags, form, distribution);
 }
 
 Test(kernels, sums_follow_the_mathematics_for_every_short_length) {
@@ -201,27 +208,42 @@ Test(kernels, sums_follow_the_mathematics_for_long_chunks) {
 
 Test(kernels, each_kind_of_element_is_counted_as_what_it_is) {
     const struct {
-        float gradient;
+        enum gd_element_type type;
+        uint32_t bits;
         uint64_t zeros, non_finite, active;
         float max_abs;
     } cases[] = {
-        {0.0f, 1, 0, 0, 0.0f},           {-0.0f, 1, 0, 0, 0.0f},
-        {1.0f, 0, 0, 1, 1.0f},           {-2.0f, 0, 0, 1, 2.0f},
-        {FLT_MAX, 0, 0, 1, FLT_MAX},     {-FLT_MAX, 0, 0, 1, FLT_MAX},
-        {0x1p-149f, 0, 0, 1, 0x1p-149f}, {INFINITY, 0, 1, 0, 0.0f},
-        {-INFINITY, 0, 1, 0, 0.0f},      {NAN, 0, 1, 0, 0.0f},
-        {-NAN, 0, 1, 0, 0.0f},
+        {GD_F32, 0x00000000, 1, 0, 0, 0.0f},      {GD_F32, 0x80000000, 1, 0, 0, 0.0f},
+        {GD_F32, 0x3f800000, 0, 0, 1, 1.0f},      {GD_F32, 0xc0000000, 0, 0, 1, 2.0f},
+        {GD_F32, 0x7f7fffff, 0, 0, 1, FLT_MAX},   {GD_F32, 0xff7fffff, 0, 0, 1, FLT_MAX},
+        {GD_F32, 0x00000001, 0, 0, 1, 0x1p-149f}, {GD_F32, 0x7f800000, 0, 1, 0, 0.0f},
+        {GD_F32, 0xff800000, 0, 1, 0, 0.0f},      {GD_F32, 0x7fc00000, 0, 1, 0, 0.0f},
+        {GD_F32, 0xffc00000, 0, 1, 0, 0.0f},      {GD_F32, 0x7f800001, 0, 1, 0, 0.0f},
+        {GD_BF16, 0x0000, 1, 0, 0, 0.0f},         {GD_BF16, 0x8000, 1, 0, 0, 0.0f},
+        {GD_BF16, 0x3f80, 0, 0, 1, 1.0f},         {GD_BF16, 0xc000, 0, 0, 1, 2.0f},
+        {GD_BF16, 0x7f7f, 0, 0, 1, 0x1.fep127f},  {GD_BF16, 0xff7f, 0, 0, 1, 0x1.fep127f},
+        {GD_BF16, 0x0001, 0, 0, 1, 0x1p-133f},    {GD_BF16, 0x7f80, 0, 1, 0, 0.0f},
+        {GD_BF16, 0xff80, 0, 1, 0, 0.0f},         {GD_BF16, 0x7fc0, 0, 1, 0, 0.0f},
+        {GD_BF16, 0xffc0, 0, 1, 0, 0.0f},         {GD_BF16, 0x7f81, 0, 1, 0, 0.0f},
+        {GD_F16, 0x0000, 1, 0, 0, 0.0f},          {GD_F16, 0x8000, 1, 0, 0, 0.0f},
+        {GD_F16, 0x3c00, 0, 0, 1, 1.0f},          {GD_F16, 0xc000, 0, 0, 1, 2.0f},
+        {GD_F16, 0x7bff, 0, 0, 1, 65504.0f},      {GD_F16, 0xfbff, 0, 0, 1, 65504.0f},
+        {GD_F16, 0x0001, 0, 0, 1, 0x1p-24f},      {GD_F16, 0x7c00, 0, 1, 0, 0.0f},
+        {GD_F16, 0xfc00, 0, 1, 0, 0.0f},          {GD_F16, 0x7e00, 0, 1, 0, 0.0f},
+        {GD_F16, 0xfe00, 0, 1, 0, 0.0f},          {GD_F16, 0x7c01, 0, 1, 0, 0.0f},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct gd_chunk chunk = {.elems = 1, .gradient = &cases[i].gradient};
+        uint32_t element;
+        struct gd_chunk chunk = {.elems = 1, .type = cases[i].type, .gradient = &element};
         struct gd_step_sums sums;
 
+        element_store(cases[i].type, &element, 0, cases[i].bits);
         analyse(&chunk, &sums);
         cr_expect(sums.zeros == cases[i].zeros && sums.non_finite == cases[i].non_finite &&
                       sums.active == cases[i].active && sums.max_abs == cases[i].max_abs,
-                  "%a: zeros %" PRIu64 ", non_finite %" PRIu64 ", active %" PRIu64 ", max_abs %a",
-                  (double)cases[i].gradient, sums.zeros, sums.non_finite, sums.active, (double)sums.max_abs);
+                  "type %d, 0x%x: zeros %" PRIu64 ", non_finite %" PRIu64 ", active %" PRIu64 ", max_abs %a",
+                  (int)cases[i].type, cases[i].bits, sums.zeros, sums.non_finite, sums.active, (double)sums.max_abs);
     }
 }
 
@@ -271,7 +293,8 @@ static struct gd_step_sums p2_simulate(const struct p2_run *run) {
             .numerator = (float)p2_rate(run, t),
             .numerator_rise = t > 1 ? (float)(p2_rate(run, t) - p2_rate(run, t - 1)) : 0.0f,
         };
-        struct gd_chunk chunk = {.elems = 1, .gradient = &sent, .step = &step, .root = root, .root_next = root_next};
+        struct gd_chunk chunk = {
+            .elems = 1, .type = GD_F32, .gradient = &sent, .step = &step, .root = root, .root_next = root_next};
 
         if (run->amsgrad)
             chunk.maximum = maximum, chunk.maximum_next = maximum_next;

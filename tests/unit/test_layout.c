@@ -25,16 +25,21 @@ struct shape {
     uint64_t numel; // of each group
     uint32_t n_parameter_groups, max_lag, inflight;
     enum gd_rule rule;
+    enum gd_element_type type;
+    uint64_t element_bytes;
 };
 
 static const struct shape shapes[] = {
-    {1, 1, 1, 1, 1, GD_RULE_SGD},
-    {1, 1, 1, 5, 2, GD_RULE_ADAM},
-    {3, 17, 2, 32, 64, GD_RULE_AMSGRAD},
-    {7, 1025, 1, 5, 2, GD_RULE_ADAGRAD},
-    {65536, 3, 4096, 32, 64, GD_RULE_AMSGRAD},
-    {1, 25000000, 1, 5, 2, GD_RULE_ADAM},
-    {1, UINT64_C(1) << 40, 1, 32, 64, GD_RULE_AMSGRAD}, // the most elements decode lets pass
+    {1, 1, 1, 1, 1, GD_RULE_SGD, GD_F32, 4},
+    {1, 1, 1, 5, 2, GD_RULE_ADAM, GD_F16, 2},
+    {3, 17, 2, 32, 64, GD_RULE_AMSGRAD, GD_F32, 4},
+    {3, 17, 2, 32, 64, GD_RULE_AMSGRAD, GD_BF16, 2},
+    {7, 1025, 1, 5, 2, GD_RULE_ADAGRAD, GD_F32, 4},
+    {7, 1025, 1, 5, 2, GD_RULE_ADAGRAD, GD_F16, 2},
+    {65536, 3, 4096, 32, 64, GD_RULE_AMSGRAD, GD_F32, 4},
+    {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4},
+    {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_BF16, 2},
+    {1, UINT64_C(1) << 40, 1, 32, 64, GD_RULE_AMSGRAD, GD_F32, 4}, // the most elements decode lets pass
 };
 
 static struct gd_open_run open_run_of(const struct shape *shape) {
@@ -45,6 +50,7 @@ static struct gd_open_run open_run_of(const struct shape *shape) {
         .n_parameter_groups = shape->n_parameter_groups,
         .elements = shape->n_groups * shape->numel,
         .adam.rule = shape->rule,
+        .element_type = shape->type,
     };
     open_run.groups = calloc(shape->n_groups, sizeof(*open_run.groups));
     cr_assert_not_null(open_run.groups);
@@ -113,7 +119,7 @@ Test(layout, regions_are_aligned_apart_and_inside) {
 Test(layout, a_slot_holds_a_snapshot) {
     for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
         struct gd_layout layout = layout_of(&shapes[s]);
-        uint64_t bytes = shapes[s].n_groups * shapes[s].numel * 4;
+        uint64_t bytes = shapes[s].n_groups * shapes[s].numel * shapes[s].element_bytes;
         cr_expect_eq(layout.slots, shapes[s].max_lag + 1 + shapes[s].inflight, "shape %zu", s);
         cr_expect(layout.slot_stride_bytes >= bytes && layout.slot_stride_bytes < bytes + 4096, "shape %zu", s);
         cr_expect_eq(layout.slot_stride_bytes % 64, 0, "shape %zu", s);
@@ -129,14 +135,28 @@ Test(layout, a_rule_decides_how_many_arrays_its_state_has) {
         {GD_RULE_AMSGRAD, 2}, {GD_RULE_ADAGRAD, 1}, {GD_RULE_ADAFOM, 1},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct shape shape = {1, 100, 1, 5, 2, cases[i].rule};
+        struct shape shape = {1, 100, 1, 5, 2, cases[i].rule, GD_F32, 4};
         cr_expect_eq(layout_of(&shape).state_arrays, cases[i].arrays, "rule %d", (int)cases[i].rule);
+    }
+}
+
+// Only the slots follow the elements' type.
+Test(layout, elements_of_two_bytes_halve_the_slots_alone) {
+    const struct shape wide = {3, 1 << 20, 1, 5, 2, GD_RULE_AMSGRAD, GD_F32, 4};
+    struct gd_layout expected = layout_of(&wide);
+
+    expected.total_bytes -= expected.slots * expected.slot_stride_bytes / 2;
+    expected.slot_stride_bytes /= 2;
+    for (enum gd_element_type type = GD_BF16; type <= GD_F16; type++) {
+        const struct shape narrow = {3, 1 << 20, 1, 5, 2, GD_RULE_AMSGRAD, type, 2};
+        struct gd_layout layout = layout_of(&narrow);
+        cr_expect_arr_eq(&layout, &expected, sizeof(layout), "type %d", (int)type);
     }
 }
 
 // The sum an error message of design.md prints.
 Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
-    const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM};
+    const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4};
     struct gd_layout layout = layout_of(&shape);
     uint64_t slots = layout.slots * layout.slot_stride_bytes;
     uint64_t moments = layout.slots_offset - layout.second_moment_offset[0][0];
