@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "gradientd.pb-c.h"
 #include "gradientd/client.h"
@@ -12,8 +13,9 @@
 #include "user_tags.h"
 
 enum {
-    CLIENT_OUTPUT_BYTES_MAX = 1 << 20, // unsent messages kept while the daemon does not read
-    CLIENT_CLOSE_BYTES = 64,           // room beyond it for CloseRun, so that a run can always be ended
+    // Unsent messages kept while the daemon does not read: the longest there is.
+    CLIENT_OUTPUT_BYTES_MAX = GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX,
+    CLIENT_CLOSE_BYTES = 64, // room beyond it for CloseRun, so that a run can always be ended
 };
 
 struct client_group {
@@ -21,6 +23,7 @@ struct client_group {
     uint64_t offset; // elements before it in a slot
 };
 
+// Inline, this is one slot of the client's own.
 struct client_slots {
     uint8_t *base; // of slot 0
     uint64_t stride_bytes;
@@ -29,25 +32,45 @@ struct client_slots {
     uint64_t *used_sequence; // of the Snapshot that used it last, 0: never
 };
 
+// What the socket has not taken yet, in order: payload_at bytes of messages, the payload, the other messages.
+struct client_output {
+    uint8_t *messages; // twice what is kept, so that bytes are moved to its start no oftener than they come
+    size_t start;      // of the unsent ones
+    size_t bytes;      // of the unsent ones
+    const uint8_t *payload;
+    size_t payload_bytes; // of it still unsent, 0: there is none
+    size_t payload_at;
+};
+
+struct client_inline {
+    uint8_t *elements; // of one step or start vector; NULL: the run is in shared memory
+    uint8_t *deflated; // as many bytes, NULL: elements go raw
+    struct z_stream_s *deflater;
+};
+
 struct gradientd_run {
     int socket;      // -1: detached
     uint8_t *alive;  // a page that the kernel wipes in a forked child: 1 here, 0 there
-    uint8_t *memory; // the shared memory
+    uint8_t *memory; // the shared memory, NULL: elements go inline
     uint64_t memory_bytes;
     struct client_slots slots;
     _Atomic uint32_t *waiting;
     _Atomic uint32_t *notices;
     uint32_t notices_seen;
+    struct client_inline in_line;
 
     struct client_group *groups;
     uint32_t n_groups;
     uint64_t elements;
+    size_t element_bytes; // as they travel
+    bool narrows;         // the trainer's are doubles
     uint32_t n_parameter_groups;
 
     struct gd_user_tags *tags;
     uint64_t sequence;          // of the last message that commits
     uint64_t released_sequence; // the highest the daemon named in a Released
     int64_t first_step;
+    uint32_t stride;
     int64_t step;            // of the last submitted or skipped step
     int64_t snapshot_step;   // of the last one that was handed over
     uint64_t optimizer_step; // of the last applied one
@@ -61,8 +84,7 @@ struct gradientd_run {
     Gradientd__Scalar **scalar_pointers;
     uint8_t *groups_present;
     uint32_t *tag_indices;
-    uint8_t *output; // CLIENT_OUTPUT_BYTES_MAX + CLIENT_CLOSE_BYTES: bytes the socket has not taken yet
-    size_t output_bytes;
+    struct client_output output;
     uint8_t *input; // one message of the daemon
     size_t input_bytes;
 
@@ -74,16 +96,48 @@ struct gradientd_run {
     struct gradientd_error error;
 };
 
+// ---- options.c
+
+// Checks what the daemon could not see or say; the daemon checks the rest. Returns 0 or a negative errno with
+// *ret_error set.
+int client_check_options(const struct gradientd_options *options, struct gradientd_error *ret_error);
+
 // ---- connect.c
 
 // A connected socket as client.h describes, or a negative errno with *ret_error set.
 int client_connect(const struct gradientd_options *options, struct gradientd_error *ret_error);
 
+// ---- output.c: what is to be sent, in order; no I/O
+
+// Returns 0 or -ENOMEM.
+int client_output_init(struct client_output *output);
+void client_output_deinit(struct client_output *output);
+
+// Appends a message's frame, and says that `payload_bytes` bytes of payload follow it. Returns 0, or -ENOBUFS, with
+// nothing added, when more than `limit` bytes of messages would be unsent.
+int client_output_append(struct client_output *output, const Gradientd__ClientMessage *message, size_t payload_bytes,
+                         size_t limit);
+
+// Adds bytes after all that was appended so far: a payload, or whole frames. They stay the caller's, unchanged until
+// they have left. No others may be on their way.
+void client_output_add_payload(struct client_output *output, const uint8_t *payload, size_t bytes);
+
+// Whether anything is unsent.
+bool client_output_is_empty(const struct client_output *output);
+
+// The unsent bytes as at most three pieces; `vectors` has room for them. Returns how many.
+int client_output_pieces(const struct client_output *output, struct iovec *vectors);
+
+// Forgets the first `bytes` unsent ones.
+void client_output_consume(struct client_output *output, size_t bytes);
+
 // ---- wire.c: frames over the socket, which never blocks
 
-// Appends a message (and, for OpenRun, its payload) to the output and sends what the socket takes. Returns 0,
-// -ENOBUFS when the output is full (nothing was added), or another negative errno when the daemon is gone.
-int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *message);
+// Appends a message, and `payload` (borrowed until it has left, may be NULL), to the output and sends what the socket
+// takes. Returns 0, -ENOBUFS when the output is full (nothing was added), or another negative errno when the daemon is
+// gone.
+int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *message, const uint8_t *payload,
+                size_t payload_bytes);
 
 // Sends what is left of the output. Returns 0 or a negative errno when the daemon is gone.
 int client_flush(struct gradientd_run *run);
@@ -92,13 +146,60 @@ int client_flush(struct gradientd_run *run);
 // seconds; 0: do not wait), -ECONNRESET when the daemon is gone. Keeps sending the output while it waits.
 int client_receive(struct gradientd_run *run, double deadline, Gradientd__DaemonMessage **ret_message);
 
+// Waits until the socket is ready for one of `events` (as poll()'s), or broken. Returns poll()'s revents, 0 at the
+// deadline, or a negative errno.
+int client_wait(const struct gradientd_run *run, double deadline, short events);
+
 double client_now_monotonic(void);
 double client_now(void);
+
+// ---- describe.c
+
+// Packs OpenRun and the group table into one frame, *ret_frame (the caller's, to be freed). Returns 0 or a negative
+// errno with *ret_error set.
+int client_describe(const struct gradientd_options *options, uint64_t elements, uint8_t **ret_frame, size_t *ret_bytes,
+                    struct gradientd_error *ret_error);
 
 // ---- attach.c: what happens between connect and the first step
 
 int client_attach(struct gradientd_run *run, const struct gradientd_options *options,
                   struct gradientd_error *ret_error);
+
+// ---- memory.c
+
+// Whether the layout is one that this client can use.
+bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout);
+
+// Creates and maps the shared memory. Returns the memfd (the caller's) or a negative errno with *ret_error set.
+int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout, struct gradientd_error *ret_error);
+
+// The layout's stream of a kind, NULL when it has none.
+const Gradientd__StreamLayout *client_find_stream(const Gradientd__Layout *layout, Gradientd__StreamKind kind);
+
+// ---- elements.c
+
+// Bytes of an element as it travels.
+size_t client_element_bytes(enum gradientd_element_type type);
+
+// Copies a group's gradient to its place among a step's elements.
+void client_copy_group(const struct gradientd_run *run, uint8_t *elements, uint32_t group, const void *gradient);
+
+// ---- inline.c: elements through the socket
+
+// Allocates a slot of the client's own, and what deflating takes. Returns 0 or a negative errno.
+int client_inline_init(struct gradientd_run *run, const struct gradientd_options *options);
+void client_inline_deinit(struct client_inline *in_line);
+
+// Makes the first `bytes` bytes of the own slot a payload, deflated where the run is and that makes it smaller, and
+// describes it. Returns it; it stays the run's.
+const uint8_t *client_inline_payload(struct gradientd_run *run, size_t bytes, Gradientd__StreamElements *elements,
+                                     size_t *ret_payload_bytes);
+
+// ---- start.c
+
+// Hands the options' start vectors over. Returns 0 or a negative errno with *ret_error set.
+int client_send_start(struct gradientd_run *run, const struct gradientd_options *options,
+                      const Gradientd__Layout *layout, struct gradientd_error *ret_error);
 
 // ---- event_path.c
 
@@ -112,6 +213,33 @@ int client_create_event_file(const char *logdir, const char *run, char **ret_pat
 int client_check_step(struct gradientd_run *run, const struct gradientd_step *step);
 int client_check_scalars(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars,
                          size_t n_scalars);
+
+// ---- link.c: an attached run's conversation. Each returns a gradientd_result; DETACHED: the trainer was told why
+
+// The run is lost: says so once, and is silent from then on.
+int client_detach(struct gradientd_run *run, const char *reason);
+
+// Ends it after a failed send: the daemon may have said why.
+int client_detach_after_send(struct gradientd_run *run);
+
+// Takes and frees one message of the daemon; an Error is the last it says.
+int client_take_message(struct gradientd_run *run, Gradientd__DaemonMessage *message);
+
+// Waits for one message until the deadline; 0: takes one that is there.
+int client_listen(struct gradientd_run *run, double deadline);
+
+// Takes all that are there.
+int client_listen_to_all(struct gradientd_run *run);
+
+// client_send() for what commits. SKIPPED: the output is full, nothing was added.
+int client_say(struct gradientd_run *run, const Gradientd__ClientMessage *message, const uint8_t *payload,
+               size_t payload_bytes);
+
+// ---- room.c
+
+// What every submission begins with: unsent bytes, what the daemon has to say, a free slot. Waits up to max_stall for
+// one. Returns a gradientd_result; SKIPPED: *ret_slot is -1.
+int client_find_room(struct gradientd_run *run, int64_t *ret_slot);
 
 // ---- submit.c
 

@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +7,6 @@
 #include <unistd.h>
 
 #include "internal.h"
-#include "text.h"
 
 int client_fail(struct gradientd_error *error, int code, const char *format, ...) {
     va_list arguments;
@@ -19,53 +17,6 @@ int client_fail(struct gradientd_error *error, int code, const char *format, ...
     return -code;
 }
 
-static int check_groups(const struct gradientd_options *options, struct gradientd_error *ret_error) {
-    if (options->n_groups < 1 || options->n_groups > GRADIENTD_GROUPS_MAX || !options->groups)
-        return client_fail(ret_error, EINVAL, "n_groups is %zu, the limits are 1 and %d", options->n_groups,
-                           GRADIENTD_GROUPS_MAX);
-    for (size_t i = 0; i < options->n_groups; i++) {
-        const struct gradientd_group *group = &options->groups[i];
-        if (!group->name || !gd_text_is_name(group->name))
-            return client_fail(ret_error, EINVAL,
-                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control characters", i,
-                               GRADIENTD_NAME_BYTES_MAX);
-        if (group->parameter_group >= options->n_parameter_groups)
-            return client_fail(ret_error, EINVAL, "groups[%zu].parameter_group is %u, there are %zu", i,
-                               group->parameter_group, options->n_parameter_groups);
-    }
-    return 0;
-}
-
-// What the daemon could not say any more because the bytes would not reach it in one piece; it checks the rest.
-static int check_options(const struct gradientd_options *options, struct gradientd_error *ret_error) {
-    if (options->options_bytes != sizeof(*options))
-        return client_fail(ret_error, EINVAL,
-                           "options_bytes is %zu, this library's is %zu: start from "
-                           "gradientd_options_default()",
-                           options->options_bytes, sizeof(*options));
-    if (!options->logdir || !*options->logdir)
-        return client_fail(ret_error, EINVAL, "logdir is missing");
-    if (strstr(options->logdir, "://"))
-        return client_fail(ret_error, EINVAL, "logdir is %s: event files go to a local directory", options->logdir);
-    if (options->run && !gd_text_is_run(options->run))
-        return client_fail(ret_error, EINVAL,
-                           "run must be a relative path of components [A-Za-z0-9._=,+-], none of "
-                           "them . or .., at most %d bytes",
-                           GRADIENTD_RUN_BYTES_MAX);
-    if (options->n_parameter_groups < 1 || options->n_parameter_groups > GRADIENTD_PARAMETER_GROUPS_MAX ||
-        !options->parameter_groups)
-        return client_fail(ret_error, EINVAL, "n_parameter_groups is %zu, the limits are 1 and %d",
-                           options->n_parameter_groups, GRADIENTD_PARAMETER_GROUPS_MAX);
-    if (!(options->connect_timeout >= 0.0) || !(options->max_stall >= 0.0) || !(options->close_timeout >= 0.0))
-        return client_fail(ret_error, EINVAL,
-                           "connect_timeout, max_stall and close_timeout are %g, %g and %g; they "
-                           "must not be negative",
-                           options->connect_timeout, options->max_stall, options->close_timeout);
-    if (!isfinite(options->wall_time))
-        return client_fail(ret_error, EINVAL, "wall_time is %f, it must be finite", options->wall_time);
-    return check_groups(options, ret_error);
-}
-
 static int allocate_messages(struct gradientd_run *run) {
     run->rates = calloc(run->n_parameter_groups, sizeof(*run->rates));
     run->rate_pointers = calloc(run->n_parameter_groups, sizeof(*run->rate_pointers));
@@ -73,10 +24,9 @@ static int allocate_messages(struct gradientd_run *run) {
     run->scalar_pointers = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalar_pointers));
     run->groups_present = calloc((run->n_groups + 7) / 8, 1);
     run->tag_indices = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->tag_indices));
-    run->output = malloc(CLIENT_OUTPUT_BYTES_MAX + CLIENT_CLOSE_BYTES);
     run->input = malloc(GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX);
     if (!run->rates || !run->rate_pointers || !run->scalars || !run->scalar_pointers || !run->groups_present ||
-        !run->tag_indices || !run->output || !run->input)
+        !run->tag_indices || !run->input)
         return -ENOMEM;
 
     for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
@@ -113,9 +63,15 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
         run->groups[i] = (struct client_group){.numel = options->groups[i].numel, .offset = run->elements};
         run->elements += options->groups[i].numel;
     }
+    run->element_bytes = client_element_bytes(options->element_type);
+    run->narrows = options->element_type == GRADIENTD_F64;
     int result = gd_user_tags_new(&run->tags);
     if (result == 0)
         result = allocate_alive_page(run);
+    if (result == 0)
+        result = client_output_init(&run->output);
+    if (result == 0 && options->transport != GRADIENTD_SHARED_MEMORY)
+        result = client_inline_init(run, options);
     return result < 0 ? result : allocate_messages(run);
 }
 
@@ -136,7 +92,8 @@ static void free_run(struct gradientd_run *run) {
     free(run->scalar_pointers);
     free(run->groups_present);
     free(run->tag_indices);
-    free(run->output);
+    client_output_deinit(&run->output);
+    client_inline_deinit(&run->in_line);
     free(run->input);
     free(run->event_path);
     free(run);
@@ -149,7 +106,7 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
 
     *ret_run = NULL;
     *error = (struct gradientd_error){0};
-    int result = check_options(options, error);
+    int result = client_check_options(options, error);
     if (result < 0)
         return result;
     struct gradientd_run *run = calloc(1, sizeof(*run));
@@ -161,6 +118,8 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
         .step = -1,
         .snapshot_step = -1,
         .first_step = options->first_step,
+        .stride = options->stride,
+        .optimizer_step = options->start_optimizer_step,
         .max_stall = options->max_stall,
         .close_timeout = options->close_timeout,
         .warn = options->warn,

@@ -1,107 +1,11 @@
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "internal.h"
 
 static bool is_attached(const struct gradientd_run *run) {
     return run && *run->alive && run->socket >= 0;
-}
-
-// The run is lost: says so once, and is silent from then on.
-static int detach(struct gradientd_run *run, const char *reason) {
-    char line[sizeof(run->error.text) + 64];
-
-    close(run->socket);
-    run->socket = -1;
-    client_fail(&run->error, ECONNRESET, "%s", reason);
-    snprintf(line, sizeof(line), "gradientd: %s; training goes on without it%s", reason, run->warn ? "" : "\n");
-    if (run->warn)
-        run->warn(run->warn_context, line);
-    else
-        client_print_warning(line);
-    return GRADIENTD_DETACHED;
-}
-
-// Takes one message of the daemon; an Error is the last it says.
-static int take_message(struct gradientd_run *run, Gradientd__DaemonMessage *message) {
-    int result = GRADIENTD_OK;
-    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED &&
-        message->released->committed_sequence > run->released_sequence)
-        run->released_sequence = message->released->committed_sequence;
-    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
-        result = detach(run, message->error->text);
-    gradientd__daemon_message__free_unpacked(message, NULL);
-    return result;
-}
-
-// Reads until the deadline or, without one, what is there. Returns GRADIENTD_OK after a message or at the deadline.
-static int read_message(struct gradientd_run *run, double deadline) {
-    Gradientd__DaemonMessage *message;
-    int result = client_receive(run, deadline, &message);
-    if (result < 0)
-        return detach(run, result == -ECONNRESET ? "the daemon went away" : "the daemon sent what is no message");
-    return result == 0 ? GRADIENTD_OK : take_message(run, message);
-}
-
-// The connection broke while sending: the daemon may have said why.
-static int detach_after_send(struct gradientd_run *run) {
-    Gradientd__DaemonMessage *message;
-    while (client_receive(run, 0.0, &message) > 0)
-        if (take_message(run, message) != GRADIENTD_OK)
-            return GRADIENTD_DETACHED;
-    return detach(run, "the daemon went away");
-}
-
-static int read_notices(struct gradientd_run *run) {
-    uint32_t notices = atomic_load_explicit(run->notices, memory_order_acquire);
-    if (notices == run->notices_seen)
-        return GRADIENTD_OK;
-    run->notices_seen = notices;
-    return read_message(run, 0.0);
-}
-
-static int send_message(struct gradientd_run *run, const Gradientd__ClientMessage *message) {
-    int result = client_send(run, message);
-    if (result == -ENOBUFS)
-        return GRADIENTD_SKIPPED;
-    return result < 0 ? detach_after_send(run) : GRADIENTD_OK;
-}
-
-// A free slot's number, -1 when there is none.
-static int64_t find_slot(const struct gradientd_run *run) {
-    for (uint32_t i = 0; i < run->slots.count; i++)
-        if (atomic_load_explicit(&run->slots.words[i], memory_order_acquire) >= run->slots.used_sequence[i])
-            return i;
-    return -1;
-}
-
-// Waits up to max_stall for a slot. Returns a gradientd_result; SKIPPED leaves *ret_slot -1.
-static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
-    *ret_slot = find_slot(run);
-    if (*ret_slot >= 0)
-        return GRADIENTD_OK;
-    if (run->max_stall <= 0.0) { // nothing is sent, so only reading tells whether the daemon lives
-        int result = read_message(run, 0.0);
-        return result == GRADIENTD_OK ? GRADIENTD_SKIPPED : result;
-    }
-
-    double deadline = client_now_monotonic() + run->max_stall;
-    do {
-        atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
-        // pairs with the daemon's fence, between its slot words and its look at `waiting`
-        atomic_thread_fence(memory_order_seq_cst);
-        *ret_slot = find_slot(run);
-        if (*ret_slot >= 0)
-            return GRADIENTD_OK;
-        int result = read_message(run, deadline);
-        if (result != GRADIENTD_OK)
-            return result;
-    } while (client_now_monotonic() < deadline);
-    *ret_slot = find_slot(run);
-    return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
 }
 
 // Counts the step as taken by the optimiser, whether the daemon sees it or not.
@@ -135,7 +39,7 @@ static int send_scalars(struct gradientd_run *run, int64_t step, double wall_tim
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS;
     message.scalars = &body;
-    int result = send_message(run, &message);
+    int result = client_say(run, &message, NULL, 0);
     if (result == GRADIENTD_OK)
         run->sequence++;
     return result;
@@ -175,9 +79,15 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     pass_step(run, step);
 
     Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+    const uint8_t *payload = NULL;
+    size_t payload_bytes = 0;
     elements.kind = GRADIENTD__STREAM_KIND__GRADIENT;
-    elements.has_slot = true;
-    elements.slot = slot;
+    if (run->in_line.elements) {
+        payload = client_inline_payload(run, run->elements * run->element_bytes, &elements, &payload_bytes);
+    } else {
+        elements.has_slot = true;
+        elements.slot = slot;
+    }
     Gradientd__StreamElements *streams[] = {&elements};
     Gradientd__Snapshot body = GRADIENTD__SNAPSHOT__INIT;
     body.sequence = run->sequence + 1;
@@ -201,7 +111,7 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
     message.snapshot = &body;
 
-    int result = send_message(run, &message);
+    int result = client_say(run, &message, payload, payload_bytes);
     if (result == GRADIENTD_OK) {
         run->slots.used_sequence[slot] = ++run->sequence;
         run->snapshot_step = step->step;
@@ -213,23 +123,11 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     return result;
 }
 
-// The floats of a slot.
-static float *slot_elements(const struct gradientd_run *run, int64_t slot) {
-    return (float *)(void *)(run->slots.base + (uint64_t)slot * run->slots.stride_bytes);
+static uint8_t *slot_elements(const struct gradientd_run *run, int64_t slot) {
+    return run->slots.base + (uint64_t)slot * run->slots.stride_bytes;
 }
 
-// What every submission begins with: unsent bytes, what the daemon has to say, a slot. A gradientd_result.
-static int prepare(struct gradientd_run *run, int64_t *ret_slot) {
-    *ret_slot = -1;
-    if (run->output_bytes > 0 && client_flush(run) < 0)
-        return detach_after_send(run);
-    int result = read_notices(run);
-    if (result == GRADIENTD_OK)
-        result = wait_for_slot(run, ret_slot);
-    return result;
-}
-
-int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step, const float *const *gradients) {
+int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step, const void *const *gradients) {
     if (!is_attached(run))
         return GRADIENTD_DETACHED;
     if (run->acquired >= 0)
@@ -240,7 +138,7 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
     if (result < 0)
         return result;
     int64_t slot;
-    result = prepare(run, &slot);
+    result = client_find_room(run, &slot);
     if (result != GRADIENTD_OK)
         return result == GRADIENTD_SKIPPED ? skip_step(run, step) : result;
 
@@ -252,16 +150,16 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
             continue;
         }
         run->groups_present[i / 8] |= (uint8_t)(1 << i % 8);
-        memcpy(slot_elements(run, slot) + run->groups[i].offset, gradients[i], run->groups[i].numel * sizeof(float));
+        client_copy_group(run, slot_elements(run, slot), i, gradients[i]);
     }
     return send_snapshot(run, step, (uint32_t)slot, all_present);
 }
 
-float *gradientd_acquire(struct gradientd_run *run) {
+void *gradientd_acquire(struct gradientd_run *run) {
     if (!is_attached(run))
         return NULL;
     if (run->acquired < 0)
-        prepare(run, &run->acquired);
+        client_find_room(run, &run->acquired);
     return run->acquired < 0 ? NULL : slot_elements(run, run->acquired);
 }
 
@@ -313,7 +211,7 @@ int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
     message.close_run = &body;
-    if (send_message(run, &message) != GRADIENTD_OK)
+    if (client_say(run, &message, NULL, 0) != GRADIENTD_OK)
         return GRADIENTD_DETACHED;
 
     // the daemon names the last sequence and closes the connection when the file is complete
@@ -321,12 +219,12 @@ int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
     Gradientd__DaemonMessage *reply;
     int result;
     while ((result = client_receive(run, deadline, &reply)) > 0)
-        if (take_message(run, reply) != GRADIENTD_OK)
+        if (client_take_message(run, reply) != GRADIENTD_OK)
             return GRADIENTD_DETACHED;
     if (result == -ECONNRESET && run->released_sequence == body.sequence)
         return GRADIENTD_OK;
-    return detach(run, result == 0 ? "the event file was not complete within close_timeout"
-                                   : "the daemon went away before the event file was complete");
+    return client_detach(run, result == 0 ? "the event file was not complete within close_timeout"
+                                          : "the daemon went away before the event file was complete");
 }
 
 uint64_t gradientd_skipped(const struct gradientd_run *run) {

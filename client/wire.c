@@ -21,35 +21,29 @@ double client_now(void) {
 }
 
 int client_flush(struct gradientd_run *run) {
-    size_t sent = 0;
-    int result = 0;
-
-    while (sent < run->output_bytes) {
-        ssize_t bytes = send(run->socket, run->output + sent, run->output_bytes - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (bytes >= 0) {
-            sent += (size_t)bytes;
-        } else if (errno != EINTR) {
-            // ENOBUFS and ENOMEM are the kernel's for now, like a full socket: the bytes stay where they are
-            bool later = errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM;
-            result = later ? 0 : -errno;
-            break;
-        }
+    while (!client_output_is_empty(&run->output)) {
+        struct iovec pieces[3];
+        struct msghdr header = {.msg_iov = pieces, .msg_iovlen = (size_t)client_output_pieces(&run->output, pieces)};
+        ssize_t bytes = sendmsg(run->socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (bytes >= 0)
+            client_output_consume(&run->output, (size_t)bytes);
+        else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+            return 0; // ENOBUFS and ENOMEM are the kernel's for now, like a full socket: the bytes stay where they are
+        else if (errno != EINTR)
+            return -errno;
     }
-    run->output_bytes -= sent;
-    memmove(run->output, run->output + sent, run->output_bytes);
-    return result;
+    return 0;
 }
 
-int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *message) {
-    size_t message_bytes = gradientd__client_message__get_packed_size(message);
+int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *message, const uint8_t *payload,
+                size_t payload_bytes) {
     bool closing = message->message_case == GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
     size_t limit = CLIENT_OUTPUT_BYTES_MAX + (closing ? CLIENT_CLOSE_BYTES : 0);
-    if (run->output_bytes + GRADIENTD_FRAME_HEADER_BYTES + message_bytes > limit)
-        return -ENOBUFS;
-    uint8_t *frame = run->output + run->output_bytes;
-    gd_frame_write_header(frame, (uint32_t)message_bytes, 0);
-    gradientd__client_message__pack(message, frame + GRADIENTD_FRAME_HEADER_BYTES);
-    run->output_bytes += GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
+    int result = client_output_append(&run->output, message, payload_bytes, limit);
+    if (result < 0)
+        return result;
+    if (payload_bytes > 0)
+        client_output_add_payload(&run->output, payload, payload_bytes);
     return client_flush(run);
 }
 
@@ -69,21 +63,33 @@ static int take_frame(struct gradientd_run *run, Gradientd__DaemonMessage **ret_
     return *ret_message ? 1 : -EPROTO;
 }
 
-// Waits until the socket has something to read. Returns 1, 0 at the deadline, or a negative errno.
-static int wait_readable(struct gradientd_run *run, double deadline) {
+int client_wait(const struct gradientd_run *run, double deadline, short events) {
     for (;;) {
         double left = deadline > 0.0 ? deadline - client_now_monotonic() : 0.0;
         int milliseconds = left <= 0.0 ? 0 : left > 1e6 ? 1000000000 : (int)ceil(left * 1e3);
-        struct pollfd poll_socket = {.fd = run->socket,
-                                     .events = (short)(POLLIN | (run->output_bytes > 0 ? POLLOUT : 0))};
+        struct pollfd poll_socket = {.fd = run->socket, .events = events};
         int ready = poll(&poll_socket, 1, milliseconds);
+        if (ready > 0)
+            return poll_socket.revents;
         if (ready < 0 && errno != EINTR)
             return -errno;
-        if (ready > 0 && poll_socket.revents & (POLLIN | POLLHUP | POLLERR))
-            return 1;
-        if (ready > 0 && client_flush(run) < 0)
-            return 1; // what the daemon said before it went is still to be read
         if (milliseconds == 0)
+            return 0;
+    }
+}
+
+// Waits until the socket has something to read. Returns 1, 0 at the deadline, or a negative errno.
+static int wait_readable(struct gradientd_run *run, double deadline) {
+    for (;;) {
+        bool unsent = !client_output_is_empty(&run->output);
+        int events = client_wait(run, deadline, (short)(POLLIN | (unsent ? POLLOUT : 0)));
+        if (events <= 0)
+            return events;
+        if (events & (POLLIN | POLLHUP | POLLERR))
+            return 1;
+        if (client_flush(run) < 0)
+            return 1; // what the daemon said before it went is still to be read
+        if (client_now_monotonic() >= deadline)
             return 0;
     }
 }

@@ -140,7 +140,7 @@ static struct gradientd_run *training_attach(const struct training *training, co
 
 static void training_run(struct training *training, int64_t steps, struct gradientd_run *run) {
     struct progress progress;
-    const float *gradients[MLP_TENSORS];
+    const void *gradients[MLP_TENSORS];
 
     progress_init(&progress, steps);
     for (size_t i = 0; i < MLP_TENSORS; i++)

@@ -59,7 +59,7 @@ static double descent_step(struct descent *descent) {
 }
 
 static void descent_run(struct descent *descent, int64_t steps, struct gradientd_run *run) {
-    const float *gradients[] = {descent->gradient};
+    const void *gradients[] = {descent->gradient};
     struct progress progress;
 
     progress_init(&progress, steps);

@@ -25,7 +25,7 @@
 //
 //     for (int64_t number = 1; number <= steps; number++) {
 //         ...
-//         const float *gradients[] = {grad_weight, grad_bias}; // NULL: no gradient this step
+//         const void *gradients[] = {grad_weight, grad_bias}; // NULL: no gradient this step
 //         double learning_rate = 1e-3;
 //         struct gradientd_scalar scalars[] = {{"train/loss", loss}};
 //         struct gradientd_step step = {0};
@@ -94,6 +94,28 @@ enum gradientd_bias_correction {
     GRADIENTD_NO_BIAS_CORRECTION,
 };
 
+// What the trainer's gradients are made of. It is also what travels, but for F64.
+enum gradientd_element_type {
+    GRADIENTD_F32 = 0,
+    GRADIENTD_BF16,
+    GRADIENTD_F16,
+    GRADIENTD_F64, // rounded to float on the way, ties to even; what is beyond float's range counts as not finite
+};
+
+// How elements reach the daemon.
+enum gradientd_transport {
+    GRADIENTD_SHARED_MEMORY = 0,
+    GRADIENTD_INLINE,          // through the socket: where memory cannot be shared, or the socket is forwarded
+    GRADIENTD_INLINE_DEFLATED, // the same as a zlib stream, deflated by the submit, for a slow connection
+};
+
+// Whether the slices get tags of their own, under group_norm/, group_cosine_lag1/ and so on.
+enum gradientd_per_group {
+    GRADIENTD_PER_GROUP_AUTO = 0, // when at most 8 names are left of include, exclude and fold_depth
+    GRADIENTD_PER_GROUP_ON,       // and more tags for each; at most 4,096 names
+    GRADIENTD_PER_GROUP_OFF,
+};
+
 struct gradientd_optimizer {
     enum gradientd_rule rule;
     enum gradientd_bias_correction bias_correction; // adam, adamw, rmsprop
@@ -113,23 +135,51 @@ struct gradientd_group {
 
 // What the slices of one of the optimiser's parameter groups share. The learning rate comes with each step.
 struct gradientd_parameter_group {
-    double beta2; // decay of the second moment, in [0, 1): adam, adamw, rmsprop (its alpha), amsgrad
-    double eps;   // added to the root
+    double beta2;               // decay of the second moment, in [0, 1): adam, adamw, rmsprop (its alpha), amsgrad
+    double eps;                 // added to the root
+    double start_learning_rate; // with start vectors: of the step before the first one; 0: the first one's
 };
 
 // Start from gradientd_options_default(). Everything is borrowed for the call alone.
 struct gradientd_options {
     size_t options_bytes; // of this struct, as the caller was compiled
-    const char *logdir;   // directory of event files, created if missing; the run's file is <logdir>/<run>/events...
-    const char *run;      // relative path of components [A-Za-z0-9._=,+-], no ".."; NULL or "": logdir itself
+    // Directory of event files, created if missing; the run's file is <logdir>/<run>/events... NULL: the daemon puts
+    // the file into its own state directory; gradientd_event_path() tells where.
+    const char *logdir;
+    const char *run; // relative path of components [A-Za-z0-9._=,+-], no ".."; NULL or "": logdir itself
     const struct gradientd_group *groups;
     size_t n_groups; // 1 to 65,536
     const struct gradientd_parameter_group *parameter_groups;
     size_t n_parameter_groups; // at least 1
+    enum gradientd_element_type element_type;
+    enum gradientd_transport transport;
     struct gradientd_optimizer optimizer;
+    // Other rules, what they would do with the same gradients: the adam/ tags again, as shadow_<rule>/.
+    const enum gradientd_rule *shadow_rules;
+    size_t n_shadow_rules;
+
+    // Tags per slice. The patterns (* and ?, on whole names; * takes '/' too) say whose: those of `include`, all where
+    // it is empty, without those of `exclude`. Slices whose names agree in their first `fold_depth` components, which
+    // end at '/' or '.', share their tags; 0: none do.
+    enum gradientd_per_group per_group;
+    const char *const *include;
+    size_t n_include; // at most 64, as of `exclude`
+    const char *const *exclude;
+    size_t n_exclude;
+    uint32_t fold_depth;
+
+    // A start in mid-training: what the optimiser's state holds before the first step, so that the adam/ tags are exact
+    // from there; without it they wait until their second moment has forgotten the start, or stay absent. One pointer a
+    // slice, to numel floats; a NULL entry is all zeros. For adam, adamw, rmsprop, adagrad and amsgrad the elements of
+    // the state's own array (exp_avg_sq, sum), for adafom the mean of g^2. amsgrad needs its maximum beside it.
+    const float *const *start_second_moment;
+    const float *const *start_second_moment_max;
+    uint64_t start_optimizer_step; // steps the optimiser has taken before the first one, with or without these vectors
+
     // The first step that will be submitted, at least 0; a later one after a restart from a checkpoint. It must be
     // true: TensorBoard drops what earlier files of the run have from this step on.
     int64_t first_step;
+    uint32_t stride;    // only every stride-th step is submitted, from first_step on; lags count these. 1: every step
     double wall_time;   // seconds since the epoch, of the file's first records; 0: now
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
@@ -159,6 +209,7 @@ static inline struct gradientd_options gradientd_options_default(void) {
     options.options_bytes = sizeof(options);
     options.optimizer.rule = GRADIENTD_SGD;
     options.first_step = 1;
+    options.stride = 1;
     options.max_lag = 5;
     options.inflight = 2;
     options.connect_timeout = 5.0;
@@ -184,11 +235,11 @@ enum gradientd_outcome {
 
 // One step. Zero-initialise; what is 0 or NULL takes the default named here.
 struct gradientd_step {
-    int64_t step;                 // strictly increasing
+    int64_t step;                 // strictly increasing, whole strides from first_step
     const double *learning_rates; // one per parameter group; required
     const double *beta2;          // one per parameter group, when they change; NULL: as before
     const double *eps;            // likewise
-    uint64_t optimizer_step;      // t of the bias correction, from 1; 0: one after the last applied one
+    uint64_t optimizer_step;      // t of the bias correction, from 1; 0: one after the last applied (or start's) one
     bool not_applied;             // the optimiser did not move (a skipped AMP step): its state stays untouched
     double wall_time;             // seconds since the epoch; 0: now
     const struct gradientd_scalar *scalars;
@@ -198,22 +249,24 @@ struct gradientd_step {
 // Connects, describes the run, shares memory with the daemon and opens the event file. On success *ret_run is a new run
 // that gradientd_close() frees. On failure returns a negative errno, *ret_run is NULL and *ret_error (may be NULL) says
 // why. Waits at most connect_timeout for the daemon, plus the time to touch the memory
-// ((max_lag + 1 + inflight) x elements x 4 bytes, and 8 more an element for the optimiser's state).
+// ((max_lag + 1 + inflight) x elements x 4 bytes (2 for BF16 and F16), and 8 more an element for the optimiser's
+// state).
 GRADIENTD_API int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
                                  struct gradientd_error *ret_error);
 
-// Copies one step's gradient into shared memory and hands it over. `gradients[i]` points to groups[i].numel floats, or
-// is NULL when the slice has no gradient this step (absent, which is not zero). Gradients are as the optimiser consumes
-// them. One system call when a slot is free.
+// Copies one step's gradient into shared memory and hands it over. `gradients[i]` points to groups[i].numel elements of
+// the option element_type, or is NULL when the slice has no gradient this step (absent, which is not zero). Gradients
+// are as the optimiser consumes them. One system call when a slot is free.
 GRADIENTD_API int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step,
-                                   const float *const *gradients);
+                                   const void *const *gradients);
 
-// The same without the copy: gradientd_acquire() gives the floats of a free slot, all groups one after the other
-// (group i starts at the sum of the numel before it), valid and writable until gradientd_commit() hands them over.
-// NULL: no slot is free within max_stall; compute into a buffer of your own and still call gradientd_commit(), which
-// then counts the step as skipped. After a commit the floats are read-only for the trainer until the slot comes back.
+// The same without the copy: gradientd_acquire() gives the elements of a free slot, all groups one after the other
+// (group i starts at the sum of the numel before it), valid and writable until gradientd_commit() hands them over. They
+// are of the option element_type, but floats where that is F64. NULL: no slot is free within max_stall; compute into a
+// buffer of your own and still call gradientd_commit(), which then counts the step as skipped. After a commit the
+// elements are read-only for the trainer until the slot comes back.
 // `present`, where not NULL, has one flag per group.
-GRADIENTD_API float *gradientd_acquire(struct gradientd_run *run);
+GRADIENTD_API void *gradientd_acquire(struct gradientd_run *run);
 GRADIENTD_API int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *step, const bool *present);
 
 // Values between steps, such as a validation loss. `wall_time` in seconds, 0: now.

@@ -10,7 +10,7 @@ int main() {
     std::vector<gradientd_group> groups(1);
     groups[0].name = "weights";
     groups[0].numel = 2;
-    gradientd_parameter_group rates = {0.999, 1e-8};
+    gradientd_parameter_group rates = {0.999, 1e-8, 0.0};
     gradientd_options options = gradientd_options_default();
     options.logdir = "/tmp";
     options.socket = "/nowhere/socket";
@@ -27,7 +27,7 @@ int main() {
         return 1;
     }
     const float gradient[] = {1.0f, 2.0f};
-    const float *gradients[] = {gradient};
+    const void *gradients[] = {gradient};
     const double learning_rate = 1e-3;
     gradientd_step step = gradientd_step();
     step.step = 1;

@@ -49,7 +49,8 @@ int main(int argc, char **argv) {
     if (gradientd_open(&options, &run, &error) < 0)
         return fprintf(stderr, "%s\n", error.text), 1;
     for (int64_t step = 1; step <= 10; step++) {
-        const float gradient[] = {1, 2, 3, 4}, *gradients[] = {gradient};
+        const float gradient[] = {1, 2, 3, 4};
+        const void *gradients[] = {gradient};
         double learning_rate = 1e-3;
         if (gradientd_submit(run, &(struct gradientd_step){.step = step, .learning_rates = &learning_rate}, gradients))
             return 1;

@@ -1,5 +1,6 @@
 // What a trainer submits through the C client against what the event file holds.
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -146,7 +147,7 @@ static void submit_varied(struct gradientd_run *run, int64_t i) {
     bool present[2];
     trainer_gradient(i, gradient);
     vary_step(i, &step, present);
-    const float *gradients[] = {present[0] ? gradient : NULL, present[1] ? gradient + TRAINER_FIRST_NUMEL : NULL};
+    const void *gradients[] = {present[0] ? gradient : NULL, present[1] ? gradient + TRAINER_FIRST_NUMEL : NULL};
     cr_assert_eq(gradientd_submit(run, &step, gradients), GRADIENTD_OK, "%s", gradientd_last_error(run));
 }
 
@@ -194,9 +195,9 @@ Test(client, commit_without_flags_means_all_groups) {
 Test(client, absent_group_is_not_zero) {
     struct gradientd_options options = options_for("absent");
     struct gradientd_run *run = trainer_open(&options);
-    const float *const gradients[][2] = {{five_long, five_long + TRAINER_FIRST_NUMEL},
-                                         {five_long, NULL},
-                                         {NULL, five_long + TRAINER_FIRST_NUMEL}};
+    const void *const gradients[][2] = {{five_long, five_long + TRAINER_FIRST_NUMEL},
+                                        {five_long, NULL},
+                                        {NULL, five_long + TRAINER_FIRST_NUMEL}};
     for (int i = 0; i < 3; i++) {
         struct gradientd_step step = trainer_step(i + 1);
         cr_assert_eq(gradientd_submit(run, &step, gradients[i]), GRADIENTD_OK);
@@ -261,6 +262,47 @@ Test(client, missing_optimizer_steps_show_as_observed_fraction) {
     expect_value("gradientd/observed_fraction", 2, 1);
     expect_value("gradientd/observed_fraction", 3, 3.0 / 5.0);
     expect_value("gradientd/observed_fraction", 4, 4.0 / 6.0); // 0: one after the last
+}
+
+Test(client, optimizer_step_goes_on_from_the_start) {
+    struct gradientd_options options = options_for("resumed");
+    options.optimizer.rule = GRADIENTD_ADAM;
+    options.parameter_groups = &(struct gradientd_parameter_group){.beta2 = 0.5};
+    options.start_optimizer_step = 3;
+    struct gradientd_run *run = trainer_open(&options);
+    struct gradientd_step step = trainer_step(1);
+    step.optimizer_step = 3;
+    cr_assert_eq(trainer_submit(run, &step, five_long), -EINVAL);
+    cr_assert(strstr(gradientd_last_error(run), "optimizer_step is 3"), "%s", gradientd_last_error(run));
+    for (int i = 1; i <= 2; i++) { // of which the second is the sixth, as far as the daemon can tell
+        step = trainer_step(i);
+        step.optimizer_step = i == 2 ? 6 : 0;
+        submit(run, &step, five_long);
+    }
+    close_and_read(run);
+    expect_value("gradientd/observed_fraction", 1, 1);
+    expect_value("gradientd/observed_fraction", 2, 2.0 / 3.0); // the first was the fourth
+}
+
+Test(client, lags_count_strides) {
+    static const float turned[TRAINER_NUMEL] = {-2, -4, -4, -8, 0};
+    struct gradientd_options options = options_for("strides");
+    options.stride = 10;
+    options.first_step = 5;
+    struct gradientd_run *run = trainer_open(&options);
+    for (int64_t i = 0; i < 3; i++) {
+        struct gradientd_step step = trainer_step(5 + 10 * i);
+        submit(run, &step, i == 1 ? turned : five_long);
+    }
+    struct gradientd_step between = trainer_step(34);
+    cr_assert_eq(trainer_submit(run, &between, five_long), -EINVAL);
+    cr_assert(strstr(gradientd_last_error(run), "step is 34, it must be whole strides of 10 after the first one, 5"),
+              "%s", gradientd_last_error(run));
+    close_and_read(run);
+    cr_assert_eq(event_values_count(&values, "gradient/norm"), 3);
+    expect_value("coherence/cosine_lag1", 15, -1);
+    expect_value("coherence/cosine_lag1", 25, -1);
+    expect_value("coherence/cosine_lag2", 25, 1);
 }
 
 Test(client, rates_that_change_are_followed) {
@@ -334,7 +376,7 @@ Test(client, failure_closes_the_file_too) {
 
 Test(client_null, every_call_is_detached) {
     struct gradientd_step step = trainer_step(1);
-    const float *gradients[2] = {five_long, five_long};
+    const void *gradients[2] = {five_long, five_long};
     struct gradientd_scalar scalar = {"a", 1.0f};
     cr_assert_eq(gradientd_submit(NULL, &step, gradients), GRADIENTD_DETACHED);
     cr_assert_null(gradientd_acquire(NULL));

@@ -34,6 +34,12 @@ static const struct gradientd_group not_utf8[] = {{.name = "\xff", .numel = 1}};
 static const struct gradientd_group stray[] = {{.name = "a", .numel = 1},
                                                {.name = "b", .numel = 1, .parameter_group = 1}};
 static const struct gradientd_group empty[] = {{.name = "a", .numel = 0}};
+// One element more than goes inline, and more than counts in 64 bits.
+static const struct gradientd_group large[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = 1 << 28}};
+static const struct gradientd_group overflowing[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = UINT64_MAX}};
+static const char *const patterns[] = {"*", NULL};
+static const char *const empty_pattern[] = {""};
+static const float *const no_vectors[] = {NULL, NULL};
 static const struct gradientd_parameter_group bad_beta2[] = {{.beta2 = 1.0}};
 static const struct gradientd_parameter_group bad_eps[] = {{.eps = -1.0}};
 
@@ -49,7 +55,6 @@ struct spoiling {
         assignment;                                                                                                    \
     }
 
-SPOIL(no_logdir, options->logdir = NULL)
 SPOIL(empty_logdir, options->logdir = "")
 SPOIL(remote_logdir, options->logdir = "gs://bucket/runs")
 SPOIL(file_as_logdir, options->logdir = "/dev/null")
@@ -77,14 +82,30 @@ SPOIL(rule_zero, options->optimizer.rule = (enum gradientd_rule)0)
 SPOIL(beta2_one, options->parameter_groups = bad_beta2)
 SPOIL(eps_negative, options->parameter_groups = bad_eps)
 SPOIL(first_step_negative, options->first_step = -1)
+SPOIL(stride_zero, options->stride = 0)
+SPOIL(element_type_large, options->element_type = (enum gradientd_element_type)4)
+SPOIL(element_type_negative, options->element_type = (enum gradientd_element_type) - 1)
+SPOIL(transport_large, options->transport = (enum gradientd_transport)3)
+SPOIL(per_group_large, options->per_group = (enum gradientd_per_group)3)
+SPOIL(shadows_many, options->n_shadow_rules = 8)
+SPOIL(shadows_missing, options->n_shadow_rules = 1)
+SPOIL(include_many, options->include = patterns; options->n_include = 65)
+SPOIL(include_missing, options->n_include = 1)
+SPOIL(include_null, options->include = patterns; options->n_include = 2)
+SPOIL(exclude_many, options->exclude = patterns; options->n_exclude = 65)
+SPOIL(exclude_missing, options->n_exclude = 1)
+SPOIL(exclude_empty, options->exclude = empty_pattern; options->n_exclude = 1)
+SPOIL(inline_large, options->transport = GRADIENTD_INLINE; options->groups = large; options->n_groups = 2)
+SPOIL(inline_overflow, options->transport = GRADIENTD_INLINE; options->groups = overflowing; options->n_groups = 2)
+SPOIL(inline_half_large, options->transport = GRADIENTD_INLINE_DEFLATED; options->groups = large; options->n_groups = 2;
+      options->element_type = GRADIENTD_BF16; options->start_second_moment = no_vectors)
 SPOIL(time_nan, options->wall_time = (double)NAN)
 SPOIL(connect_negative, options->connect_timeout = -1.0)
 SPOIL(stall_negative, options->max_stall = -0.5)
 SPOIL(close_nan, options->close_timeout = (double)NAN)
 
 static const struct spoiling spoilings[] = {
-    {no_logdir, EINVAL, {"logdir is missing"}},
-    {empty_logdir, EINVAL, {"logdir is missing"}},
+    {empty_logdir, EINVAL, {"logdir is empty", "NULL"}},
     {remote_logdir, EINVAL, {"logdir", "gs://bucket/runs", "local"}},
     {file_as_logdir, ENOTDIR, {"/dev/null", "event file"}},
     {run_above, EINVAL, {"run", "1023"}},
@@ -111,6 +132,22 @@ static const struct spoiling spoilings[] = {
     {beta2_one, EBADMSG, {"beta2 is 1", "below 1"}},
     {eps_negative, EBADMSG, {"eps is -1", "not negative"}},
     {first_step_negative, EBADMSG, {"first_step is -1", "not be negative"}},
+    {stride_zero, EINVAL, {"stride is 0", "at least 1"}},
+    {element_type_large, EINVAL, {"element_type is 4", "0 and 3"}},
+    {element_type_negative, EINVAL, {"element_type is -1", "0 and 3"}},
+    {transport_large, EINVAL, {"transport is 3", "0 and 2"}},
+    {per_group_large, EINVAL, {"per_group is 3", "0 and 2"}},
+    {shadows_many, EINVAL, {"n_shadow_rules is 8", "7"}},
+    {shadows_missing, EINVAL, {"shadow_rules is missing"}},
+    {include_many, EINVAL, {"n_include is 65", "64"}},
+    {include_missing, EINVAL, {"include is missing"}},
+    {include_null, EINVAL, {"include[1]", "255"}},
+    {exclude_many, EINVAL, {"n_exclude is 65", "64"}},
+    {exclude_missing, EINVAL, {"exclude is missing"}},
+    {exclude_empty, EINVAL, {"exclude[0]", "255"}},
+    {inline_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
+    {inline_overflow, EINVAL, {"groups[1].numel is 18446744073709551615", "transport inline", "268435456"}},
+    {inline_half_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
     {time_nan, EINVAL, {"wall_time", "finite"}},
     {connect_negative, EINVAL, {"connect_timeout", "-1", "negative"}},
     {stall_negative, EINVAL, {"max_stall", "-0.5", "negative"}},
@@ -151,7 +188,7 @@ Test(client_errors, run_takes_one_descriptor_and_gives_it_back) {
 }
 
 Test(client_errors, error_may_be_left_out) {
-    struct gradientd_options options = trainer_options(daemon_process.socket, NULL, "wrong", NULL);
+    struct gradientd_options options = trainer_options(daemon_process.socket, "", "wrong", NULL);
     struct gradientd_run *run;
     cr_assert_eq(gradientd_open(&options, &run, NULL), -EINVAL);
     cr_assert_null(run);

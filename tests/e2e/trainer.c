@@ -67,7 +67,7 @@ void trainer_gradient(int64_t step, float gradient[TRAINER_NUMEL]) {
 }
 
 int trainer_submit(struct gradientd_run *run, const struct gradientd_step *step, const float *gradient) {
-    const float *gradients[] = {gradient, gradient + TRAINER_FIRST_NUMEL};
+    const void *gradients[] = {gradient, gradient + TRAINER_FIRST_NUMEL};
     return gradientd_submit(run, step, gradients);
 }
 

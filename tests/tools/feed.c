@@ -1,12 +1,13 @@
 // A trainer for tests: reads the description of a run and its steps from stdin, submits them through the C client.
 //
 // The description is text, one `key value...` a line, ended by an empty line; see `keys` below. What follows is binary
-// and little-endian, one record after the other until the end of input:
+// and little-endian. With `start_optimizer_step` it begins with the start vectors: the second moment, and for amsgrad
+// its maximum, f32, all groups one after the other. Then come records until the end of input:
 //
 //     u8 'S': i64 step, u64 optimizer_step, f64 wall_time, u8 not_applied, u8 has_beta2_eps, u16 n_scalars,
 //             one byte per group (present), f64 learning rate per parameter group,
 //             [f64 beta2 per parameter group, f64 eps per parameter group]  if has_beta2_eps,
-//             scalars, the f32 elements of the present groups
+//             scalars, the elements of the present groups, of `element_type`
 //     u8 'V': i64 step, f64 wall_time, u16 n_scalars, scalars                (gradientd_scalars)
 //     scalar: u16 tag_bytes, tag, f32 value
 //
@@ -25,6 +26,8 @@ enum {
     LINE_BYTES = 8192,
     SCALARS_MAX = 1024, // the protocol's limit of user tags
     TAG_BYTES = 256,
+    PATTERNS_MAX = 64,
+    RULES = 7,
     INPUT_BUFFER_BYTES = 1 << 20,
 };
 
@@ -43,8 +46,13 @@ struct feed {
     enum feed_end end;
 
     struct gradientd_run *run;
-    float **gradients; // one per group
-    const float **submitted;
+    void **gradients; // one per group
+    const void **submitted;
+    enum gradientd_rule shadow_rules[RULES];
+    char *include[PATTERNS_MAX];
+    char *exclude[PATTERNS_MAX];
+    bool starts;
+    float **start_vectors[2]; // one per group each
     bool *present;
     double *learning_rates;
     double *beta2;
@@ -93,9 +101,9 @@ static void feed_parse_group(struct feed *feed, const char *value) {
 }
 
 static void feed_parse_parameter_group(struct feed *feed, const char *value) {
-    struct gradientd_parameter_group parsed;
-    if (sscanf(value, "%lf %lf", &parsed.beta2, &parsed.eps) != 2)
-        feed_fail("parameter_group BETA2 EPS", value);
+    struct gradientd_parameter_group parsed = {0};
+    if (sscanf(value, "%lf %lf %lf", &parsed.beta2, &parsed.eps, &parsed.start_learning_rate) < 2)
+        feed_fail("parameter_group BETA2 EPS [START_RATE]", value);
 
     size_t i = feed->options.n_parameter_groups++;
     feed->parameter_groups = feed_grow(feed->parameter_groups, i + 1, sizeof(*feed->parameter_groups));
@@ -109,9 +117,48 @@ static int feed_name_index(const char *key, const char *name, const char *const 
     feed_fail(key, name);
 }
 
+static enum gradientd_rule feed_rule(const char *key, const char *value) {
+    static const char *const rules[RULES] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
+    return (enum gradientd_rule)(GRADIENTD_SGD + feed_name_index(key, value, rules, RULES));
+}
+
 static void feed_parse_rule(struct feed *feed, const char *value) {
-    static const char *const rules[] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
-    feed->options.optimizer.rule = (enum gradientd_rule)(GRADIENTD_SGD + feed_name_index("rule", value, rules, 7));
+    feed->options.optimizer.rule = feed_rule("rule", value);
+}
+
+static void feed_parse_shadow(struct feed *feed, const char *value) {
+    if (feed->options.n_shadow_rules == RULES)
+        feed_fail("too many", "shadow");
+    feed->shadow_rules[feed->options.n_shadow_rules++] = feed_rule("shadow", value);
+}
+
+static void feed_parse_element_type(struct feed *feed, const char *value) {
+    static const char *const types[] = {"f32", "bf16", "f16", "f64"};
+    feed->options.element_type = (enum gradientd_element_type)feed_name_index("element_type", value, types, 4);
+}
+
+static void feed_parse_transport(struct feed *feed, const char *value) {
+    static const char *const transports[] = {"memory", "raw", "deflated"};
+    feed->options.transport = (enum gradientd_transport)feed_name_index("transport", value, transports, 3);
+}
+
+static void feed_parse_per_group(struct feed *feed, const char *value) {
+    static const char *const choices[] = {"default", "on", "off"};
+    feed->options.per_group = (enum gradientd_per_group)feed_name_index("per_group", value, choices, 3);
+}
+
+static void feed_add_pattern(const char *key, const char *value, char **patterns, size_t *n_patterns) {
+    if (*n_patterns == PATTERNS_MAX)
+        feed_fail("too many", key);
+    patterns[(*n_patterns)++] = feed_copy(value);
+}
+
+static void feed_parse_include(struct feed *feed, const char *value) {
+    feed_add_pattern("include", value, feed->include, &feed->options.n_include);
+}
+
+static void feed_parse_exclude(struct feed *feed, const char *value) {
+    feed_add_pattern("exclude", value, feed->exclude, &feed->options.n_exclude);
 }
 
 static void feed_parse_maximum_of(struct feed *feed, const char *value) {
@@ -141,6 +188,12 @@ static bool feed_parse_text(struct feed *feed, const char *key, const char *valu
         {"maximum_of", feed_parse_maximum_of},
         {"bias_correction", feed_parse_bias_correction},
         {"end", feed_parse_end},
+        {"shadow", feed_parse_shadow},
+        {"element_type", feed_parse_element_type},
+        {"transport", feed_parse_transport},
+        {"per_group", feed_parse_per_group},
+        {"include", feed_parse_include},
+        {"exclude", feed_parse_exclude},
     };
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (strcmp(keys[i].key, key) == 0) {
@@ -179,6 +232,13 @@ static bool feed_parse_number(struct feed *feed, const char *key, const char *va
         options->inflight = (uint32_t)number;
     } else if (strcmp(key, "first_step") == 0) {
         options->first_step = (int64_t)number;
+    } else if (strcmp(key, "stride") == 0) {
+        options->stride = (uint32_t)number;
+    } else if (strcmp(key, "fold_depth") == 0) {
+        options->fold_depth = (uint32_t)number;
+    } else if (strcmp(key, "start_optimizer_step") == 0) {
+        options->start_optimizer_step = (uint64_t)number;
+        feed->starts = true;
     } else if (strcmp(key, "wall_time") == 0) {
         options->wall_time = number;
     } else if (strcmp(key, "absent_counts") == 0) {
@@ -242,14 +302,21 @@ static void feed_check(const struct feed *feed, const char *call, int result) {
     feed_fail(what, gradientd_last_error(feed->run));
 }
 
+// Of an element as the records have it.
+static size_t feed_element_bytes(const struct feed *feed) {
+    static const size_t bytes[] = {[GRADIENTD_F32] = 4, [GRADIENTD_BF16] = 2, [GRADIENTD_F16] = 2, [GRADIENTD_F64] = 8};
+    return bytes[feed->options.element_type];
+}
+
 static void feed_submit_in_place(struct feed *feed, const struct gradientd_step *step) {
-    float *elements = gradientd_acquire(feed->run);
+    uint8_t *elements = gradientd_acquire(feed->run);
     if (!elements)
         feed_fail("gradientd_acquire", gradientd_last_error(feed->run));
     for (size_t i = 0; i < feed->options.n_groups; i++) {
+        size_t bytes = feed->groups[i].numel * feed_element_bytes(feed);
         if (feed->present[i])
-            feed_read(elements, feed->groups[i].numel * sizeof(float));
-        elements += feed->groups[i].numel;
+            feed_read(elements, bytes);
+        elements += bytes;
     }
     feed_check(feed, "gradientd_commit", gradientd_commit(feed->run, step, feed->present));
 }
@@ -258,7 +325,7 @@ static void feed_submit_copied(struct feed *feed, const struct gradientd_step *s
     for (size_t i = 0; i < feed->options.n_groups; i++) {
         feed->submitted[i] = feed->present[i] ? feed->gradients[i] : NULL;
         if (feed->present[i])
-            feed_read(feed->gradients[i], feed->groups[i].numel * sizeof(float));
+            feed_read(feed->gradients[i], feed->groups[i].numel * feed_element_bytes(feed));
     }
     feed_check(feed, "gradientd_submit", gradientd_submit(feed->run, step, feed->submitted));
 }
@@ -310,10 +377,35 @@ static void feed_values(struct feed *feed) {
     feed_check(feed, "gradientd_scalars", gradientd_scalars(feed->run, step, wall_time, feed->scalars, n_scalars));
 }
 
+static void feed_read_start_vectors(struct feed *feed) {
+    struct gradientd_options *options = &feed->options;
+    int n_vectors = options->optimizer.rule == GRADIENTD_AMSGRAD ? 2 : 1;
+    for (int vector = 0; vector < n_vectors; vector++) {
+        feed->start_vectors[vector] = feed_grow(NULL, options->n_groups, sizeof(float *));
+        for (size_t i = 0; i < options->n_groups; i++) {
+            feed->start_vectors[vector][i] = feed_grow(NULL, feed->groups[i].numel, sizeof(float));
+            feed_read(feed->start_vectors[vector][i], feed->groups[i].numel * sizeof(float));
+        }
+    }
+    options->start_second_moment = (const float *const *)feed->start_vectors[0];
+    options->start_second_moment_max = (const float *const *)feed->start_vectors[1];
+}
+
+static void feed_free_start_vectors(struct feed *feed) {
+    for (int vector = 0; vector < 2; vector++) {
+        for (size_t i = 0; feed->start_vectors[vector] && i < feed->options.n_groups; i++)
+            free(feed->start_vectors[vector][i]);
+        free(feed->start_vectors[vector]);
+    }
+}
+
 static void feed_open(struct feed *feed) {
     struct gradientd_options *options = &feed->options;
     options->groups = feed->groups;
     options->parameter_groups = feed->parameter_groups;
+    options->shadow_rules = feed->shadow_rules;
+    options->include = (const char *const *)feed->include;
+    options->exclude = (const char *const *)feed->exclude;
     options->connect_timeout = 30;
     options->max_stall = 60; // nothing is skipped, so that what is expected of a file is known
     options->close_timeout = 60;
@@ -322,11 +414,13 @@ static void feed_open(struct feed *feed) {
     feed->submitted = feed_grow(NULL, options->n_groups, sizeof(*feed->submitted));
     feed->present = feed_grow(NULL, options->n_groups, sizeof(*feed->present));
     for (size_t i = 0; i < options->n_groups; i++)
-        feed->gradients[i] = feed_grow(NULL, feed->groups[i].numel, sizeof(float));
+        feed->gradients[i] = feed_grow(NULL, feed->groups[i].numel, feed_element_bytes(feed));
     feed->learning_rates = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
     feed->beta2 = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
     feed->eps = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
 
+    if (feed->starts)
+        feed_read_start_vectors(feed);
     struct gradientd_error error;
     if (gradientd_open(options, &feed->run, &error) < 0)
         feed_fail("gradientd_open", error.text);
@@ -349,6 +443,11 @@ static void feed_free(struct feed *feed) {
         free(feed->gradients[i]);
         free((void *)(uintptr_t)feed->groups[i].name);
     }
+    for (size_t i = 0; i < PATTERNS_MAX; i++) {
+        free(feed->include[i]);
+        free(feed->exclude[i]);
+    }
+    feed_free_start_vectors(feed);
     free(feed->gradients);
     free(feed->submitted);
     free(feed->present);

@@ -1,0 +1,105 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { SLOTS_MAX = 4096 }; // far above any the daemon hands out
+
+const Gradientd__StreamLayout *client_find_stream(const Gradientd__Layout *layout, Gradientd__StreamKind kind) {
+    for (size_t i = 0; i < layout->n_streams; i++)
+        if (layout->streams[i]->kind == kind)
+            return layout->streams[i];
+    return NULL;
+}
+
+// Whether [offset, offset + bytes) lies in the memory and is aligned: a daemon's mistake must not hurt the trainer.
+static bool lies_inside(const Gradientd__Layout *layout, uint64_t offset, uint64_t bytes, uint64_t alignment) {
+    return offset % alignment == 0 && offset <= layout->total_bytes && bytes <= layout->total_bytes - offset;
+}
+
+static bool slots_fit(const Gradientd__Layout *layout, const Gradientd__StreamLayout *stream, uint64_t slot_bytes) {
+    return stream->slots >= 1 && stream->slots <= SLOTS_MAX && stream->slot_stride_bytes >= slot_bytes &&
+           stream->slot_stride_bytes <= layout->total_bytes &&
+           lies_inside(layout, stream->slots_offset, stream->slots * stream->slot_stride_bytes, sizeof(float));
+}
+
+bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout) {
+    if (layout->layout_version != GRADIENTD_LAYOUT_VERSION || layout->n_streams < 1 ||
+        layout->total_bytes > INT64_MAX / SLOTS_MAX) // so that no product of slots and a stride within it overflows
+        return false;
+    for (size_t i = 0; i < layout->n_streams; i++) {
+        const Gradientd__StreamLayout *stream = layout->streams[i];
+        bool is_start = stream->kind != GRADIENTD__STREAM_KIND__GRADIENT; // always floats
+        if (!slots_fit(layout, stream, run->elements * (is_start ? sizeof(float) : run->element_bytes)))
+            return false;
+    }
+    const Gradientd__StreamLayout *gradient = layout->streams[0];
+    return gradient->kind == GRADIENTD__STREAM_KIND__GRADIENT &&
+           lies_inside(layout, gradient->slot_words_offset, gradient->slots * sizeof(uint64_t), sizeof(uint64_t)) &&
+           lies_inside(layout, layout->waiting_offset, sizeof(uint32_t), sizeof(uint32_t)) &&
+           lies_inside(layout, layout->notices_offset, sizeof(uint32_t), sizeof(uint32_t));
+}
+
+// In pieces, so that a signal that interrupts one (a profiler's timer) undoes no more than that piece.
+static int allocate_pages(int fd, uint64_t total_bytes) {
+    const uint64_t piece_bytes = 16 << 20;
+
+    for (uint64_t at = 0; at < total_bytes;) {
+        uint64_t bytes = total_bytes - at < piece_bytes ? total_bytes - at : piece_bytes;
+        if (fallocate(fd, 0, (off_t)at, (off_t)bytes) == 0)
+            at += bytes;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return 0;
+}
+
+// Maps the memory. The slots' pages are mapped here, so that no step pays for it.
+static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout, int fd,
+                      struct gradientd_error *ret_error) {
+    void *memory = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        return client_fail(ret_error, errno, "mmap of %llu bytes: %s", (unsigned long long)layout->total_bytes,
+                           strerror(errno));
+    run->memory = memory;
+    run->memory_bytes = layout->total_bytes;
+    madvise(memory, layout->total_bytes, MADV_DONTFORK);
+
+    const Gradientd__StreamLayout *stream = layout->streams[0];
+    run->slots = (struct client_slots){
+        .base = run->memory + stream->slots_offset,
+        .stride_bytes = stream->slot_stride_bytes,
+        .count = stream->slots,
+        .words = (void *)(run->memory + stream->slot_words_offset),
+        .used_sequence = calloc(stream->slots, sizeof(uint64_t)),
+    };
+    run->waiting = (void *)(run->memory + layout->waiting_offset);
+    run->notices = (void *)(run->memory + layout->notices_offset);
+#ifdef MADV_POPULATE_WRITE
+    madvise(run->slots.base, run->slots.count * run->slots.stride_bytes, MADV_POPULATE_WRITE);
+#endif
+    return run->slots.used_sequence ? 0 : client_fail(ret_error, ENOMEM, "out of memory");
+}
+
+int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout,
+                         struct gradientd_error *ret_error) {
+    int fd = memfd_create("gradientd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return client_fail(ret_error, errno, "memfd_create: %s", strerror(errno));
+    int result;
+    if (ftruncate(fd, (off_t)layout->total_bytes) < 0 || allocate_pages(fd, layout->total_bytes) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        result = client_fail(ret_error, errno, "%llu bytes of shared memory: %s",
+                             (unsigned long long)layout->total_bytes, strerror(errno));
+    else
+        result = map_memory(run, layout, fd, ret_error);
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    return fd;
+}

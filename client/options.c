@@ -1,0 +1,121 @@
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "internal.h"
+#include "text.h"
+
+static int check_groups(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (options->n_groups < 1 || options->n_groups > GRADIENTD_GROUPS_MAX || !options->groups)
+        return client_fail(ret_error, EINVAL, "n_groups is %zu, the limits are 1 and %d", options->n_groups,
+                           GRADIENTD_GROUPS_MAX);
+    for (size_t i = 0; i < options->n_groups; i++) {
+        const struct gradientd_group *group = &options->groups[i];
+        if (!group->name || !gd_text_is_name(group->name))
+            return client_fail(ret_error, EINVAL,
+                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control characters", i,
+                               GRADIENTD_NAME_BYTES_MAX);
+        if (group->parameter_group >= options->n_parameter_groups)
+            return client_fail(ret_error, EINVAL, "groups[%zu].parameter_group is %u, there are %zu", i,
+                               group->parameter_group, options->n_parameter_groups);
+    }
+    return 0;
+}
+
+static int check_paths(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (options->logdir && !*options->logdir)
+        return client_fail(ret_error, EINVAL, "logdir is empty; NULL means the daemon's state directory");
+    if (options->logdir && strstr(options->logdir, "://"))
+        return client_fail(ret_error, EINVAL, "logdir is %s: event files go to a local directory", options->logdir);
+    if (options->run && !gd_text_is_run(options->run))
+        return client_fail(ret_error, EINVAL,
+                           "run must be a relative path of components [A-Za-z0-9._=,+-], none of "
+                           "them . or .., at most %d bytes",
+                           GRADIENTD_RUN_BYTES_MAX);
+    return 0;
+}
+
+static int check_times(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (!(options->connect_timeout >= 0.0) || !(options->max_stall >= 0.0) || !(options->close_timeout >= 0.0))
+        return client_fail(ret_error, EINVAL,
+                           "connect_timeout, max_stall and close_timeout are %g, %g and %g; they "
+                           "must not be negative",
+                           options->connect_timeout, options->max_stall, options->close_timeout);
+    if (!isfinite(options->wall_time))
+        return client_fail(ret_error, EINVAL, "wall_time is %f, it must be finite", options->wall_time);
+    if (options->stride < 1)
+        return client_fail(ret_error, EINVAL, "stride is 0, it must be at least 1");
+    return 0;
+}
+
+static int check_patterns(const char *name, const char *const *patterns, size_t n_patterns,
+                          struct gradientd_error *ret_error) {
+    if (n_patterns > GRADIENTD_PATTERNS_MAX)
+        return client_fail(ret_error, EINVAL, "n_%s is %zu, the limit is %d", name, n_patterns, GRADIENTD_PATTERNS_MAX);
+    if (n_patterns > 0 && !patterns)
+        return client_fail(ret_error, EINVAL, "%s is missing, n_%s is %zu", name, name, n_patterns);
+    for (size_t i = 0; i < n_patterns; i++)
+        if (!patterns[i] || !gd_text_is_name(patterns[i]))
+            return client_fail(ret_error, EINVAL, "%s[%zu] must be 1 to %d bytes of UTF-8 without control characters",
+                               name, i, GRADIENTD_NAME_BYTES_MAX);
+    return 0;
+}
+
+static int check_choices(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if ((unsigned)options->element_type > GRADIENTD_F64)
+        return client_fail(ret_error, EINVAL, "element_type is %d, the limits are 0 and %d", (int)options->element_type,
+                           GRADIENTD_F64);
+    if ((unsigned)options->transport > GRADIENTD_INLINE_DEFLATED)
+        return client_fail(ret_error, EINVAL, "transport is %d, the limits are 0 and %d", (int)options->transport,
+                           GRADIENTD_INLINE_DEFLATED);
+    if ((unsigned)options->per_group > GRADIENTD_PER_GROUP_OFF)
+        return client_fail(ret_error, EINVAL, "per_group is %d, the limits are 0 and %d", (int)options->per_group,
+                           GRADIENTD_PER_GROUP_OFF);
+    if (options->n_shadow_rules > GRADIENTD_ADAFOM)
+        return client_fail(ret_error, EINVAL, "n_shadow_rules is %zu, there are %d rules", options->n_shadow_rules,
+                           GRADIENTD_ADAFOM);
+    if (options->n_shadow_rules > 0 && !options->shadow_rules)
+        return client_fail(ret_error, EINVAL, "shadow_rules is missing, n_shadow_rules is %zu",
+                           options->n_shadow_rules);
+    return 0;
+}
+
+// A payload's size bounds what goes inline.
+static int check_inline(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    bool starts = options->start_second_moment || options->start_second_moment_max; // whose elements are floats
+    size_t element_bytes = starts ? sizeof(float) : client_element_bytes(options->element_type);
+    uint64_t elements_max = GRADIENTD_PAYLOAD_BYTES_MAX / element_bytes;
+    uint64_t elements = 0;
+    for (size_t i = 0; i < options->n_groups && options->transport != GRADIENTD_SHARED_MEMORY; i++) {
+        if (options->groups[i].numel > elements_max - elements)
+            return client_fail(ret_error, EINVAL,
+                               "groups[%zu].numel is %llu, with transport inline all together are at most %llu", i,
+                               (unsigned long long)options->groups[i].numel, (unsigned long long)elements_max);
+        elements += options->groups[i].numel;
+    }
+    return 0;
+}
+
+int client_check_options(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    if (options->options_bytes != sizeof(*options))
+        return client_fail(ret_error, EINVAL,
+                           "options_bytes is %zu, this library's is %zu: start from "
+                           "gradientd_options_default()",
+                           options->options_bytes, sizeof(*options));
+    if (options->n_parameter_groups < 1 || options->n_parameter_groups > GRADIENTD_PARAMETER_GROUPS_MAX ||
+        !options->parameter_groups)
+        return client_fail(ret_error, EINVAL, "n_parameter_groups is %zu, the limits are 1 and %d",
+                           options->n_parameter_groups, GRADIENTD_PARAMETER_GROUPS_MAX);
+    int result = check_paths(options, ret_error);
+    if (result == 0)
+        result = check_times(options, ret_error);
+    if (result == 0)
+        result = check_choices(options, ret_error);
+    if (result == 0)
+        result = check_patterns("include", options->include, options->n_include, ret_error);
+    if (result == 0)
+        result = check_patterns("exclude", options->exclude, options->n_exclude, ret_error);
+    if (result == 0)
+        result = check_groups(options, ret_error);
+    return result < 0 ? result : check_inline(options, ret_error);
+}

@@ -1,0 +1,73 @@
+#include <poll.h>
+
+#include "internal.h"
+
+// A free slot's number, -1 when there is none.
+static int64_t find_slot(const struct gradientd_run *run) {
+    for (uint32_t i = 0; i < run->slots.count; i++)
+        if (atomic_load_explicit(&run->slots.words[i], memory_order_acquire) >= run->slots.used_sequence[i])
+            return i;
+    return -1;
+}
+
+// Waits up to max_stall for a slot of the shared memory.
+static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
+    *ret_slot = find_slot(run);
+    if (*ret_slot >= 0)
+        return GRADIENTD_OK;
+    if (run->max_stall <= 0.0) { // nothing is sent, so only reading tells whether the daemon lives
+        int result = client_listen(run, 0.0);
+        return result == GRADIENTD_OK ? GRADIENTD_SKIPPED : result;
+    }
+
+    double deadline = client_now_monotonic() + run->max_stall;
+    do {
+        atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
+        // pairs with the daemon's fence, between its slot words and its look at `waiting`
+        atomic_thread_fence(memory_order_seq_cst);
+        *ret_slot = find_slot(run);
+        if (*ret_slot >= 0)
+            return GRADIENTD_OK;
+        int result = client_listen(run, deadline);
+        if (result != GRADIENTD_OK)
+            return result;
+    } while (client_now_monotonic() < deadline);
+    *ret_slot = find_slot(run);
+    return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
+}
+
+// What the daemon has to say, if its word tells that there is something.
+static int read_notices(struct gradientd_run *run) {
+    uint32_t notices = atomic_load_explicit(run->notices, memory_order_acquire);
+    if (notices == run->notices_seen)
+        return GRADIENTD_OK;
+    run->notices_seen = notices;
+    return client_listen(run, 0.0);
+}
+
+// Waits up to max_stall until the last step's elements have left.
+static int wait_for_payload(struct gradientd_run *run) {
+    double deadline = client_now_monotonic() + run->max_stall;
+    for (;;) {
+        int result = client_listen_to_all(run); // no word tells when there is something
+        if (result != GRADIENTD_OK || run->output.payload_bytes == 0)
+            return result;
+        if (client_wait(run, deadline, POLLIN | POLLOUT) <= 0)
+            return GRADIENTD_SKIPPED;
+        if (client_flush(run) < 0)
+            return client_detach_after_send(run);
+    }
+}
+
+int client_find_room(struct gradientd_run *run, int64_t *ret_slot) {
+    *ret_slot = -1;
+    if (client_flush(run) < 0)
+        return client_detach_after_send(run);
+    if (run->in_line.elements) {
+        int result = wait_for_payload(run);
+        *ret_slot = result == GRADIENTD_OK ? 0 : -1;
+        return result;
+    }
+    int result = read_notices(run);
+    return result == GRADIENTD_OK ? wait_for_slot(run, ret_slot) : result;
+}
