@@ -24,6 +24,7 @@ class Group:
 class ParameterGroup:
     beta2: float = 0.0
     eps: float = 0.0
+    start_learning_rate: float | None = None
 
 
 @dataclass
@@ -47,12 +48,23 @@ class Run:
     first_step: int = 1
     absent_counts: bool = False
     no_thinning: bool = True
+    element_type: str = "f32"  # f32, bf16, f16, f64
+    transport: str = "memory"  # memory, raw, deflated
+    stride: int = 1
+    shadow_rules: tuple = ()
+    per_group: bool | None = None
+    include: tuple = ()
+    exclude: tuple = ()
+    fold_depth: int = 0
+    start_second_moment: list | None = None  # f32 arrays, one per group
+    start_second_moment_max: list | None = None  # with amsgrad
+    start_optimizer_step: int = 0
 
 
 @dataclass
 class Step:
     step: int
-    gradients: list  # one f32 array per group; None: the group is absent
+    gradients: list  # one array per group; None: the group is absent
     learning_rates: list  # one per parameter group
     optimizer_step: int = 0  # 0: one after the last applied one
     applied: bool = True
@@ -79,7 +91,31 @@ def _encode_scalars(scalars):
     return b"".join(encoded)
 
 
-def encode(record):
+def bf16(array):
+    """The bits of f32 values rounded to bf16, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(bits & 0x7FFFFFFF > 0x7F800000, bits >> 16 | 0x40, rounded).astype(np.uint16)
+
+
+def elements(array, element_type):
+    """What is sent of an array: the bytes' own type, and bits as they are for uint16 (bf16, f16)."""
+    if element_type == "bf16":
+        return array if array.dtype == np.uint16 else bf16(array)
+    if element_type == "f16":
+        return array.view("<f2") if array.dtype == np.uint16 else np.asarray(array, "<f2")
+    return np.asarray(array, {"f32": "<f4", "f64": "<f8"}[element_type])
+
+
+def widened(array, element_type):
+    """What the daemon reads of it, as f32."""
+    sent = elements(array, element_type)
+    if element_type == "bf16":
+        return (sent.astype(np.uint32) << 16).view(np.float32)
+    return sent.astype(np.float32)
+
+
+def encode(record, element_type="f32"):
     wall_time = FIRST_WALL_TIME + record.step if record.wall_time is None else record.wall_time
     if isinstance(record, Values):
         return b"V" + struct.pack("<qdH", record.step, wall_time, len(record.scalars)) + _encode_scalars(record.scalars)
@@ -101,7 +137,7 @@ def encode(record):
         struct.pack(f"<{len(doubles)}d", *doubles),
         _encode_scalars(record.scalars),
     ]
-    parts += [np.ascontiguousarray(g, "<f4").tobytes() for g in record.gradients if g is not None]
+    parts += [elements(g, element_type).tobytes() for g in record.gradients if g is not None]
     return b"".join(parts)
 
 
@@ -112,13 +148,28 @@ def _describe(run, socket, logdir, extra):
         lines.append(f"{key} {getattr(optimizer, key)}")
     for key in ("eps_root", "initial_accumulator", "learning_rate_decay"):
         lines.append(f"{key} {getattr(optimizer, key)!r}")
-    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning"):
+    for key in ("element_type", "transport"):
+        lines.append(f"{key} {getattr(run, key)}")
+    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning", "stride", "fold_depth"):
         lines.append(f"{key} {int(getattr(run, key))}")
     lines.append(f"wall_time {FIRST_WALL_TIME!r}")
     lines += [f"{key} {value}" for key, value in extra.items()]
-    lines += [f"parameter_group {p.beta2!r} {p.eps!r}" for p in run.parameter_groups]
+    lines.append(f"per_group {({None: 'default', True: 'on', False: 'off'})[run.per_group]}")
+    lines += [f"shadow {rule}" for rule in run.shadow_rules]
+    lines += [f"include {pattern}" for pattern in run.include]
+    lines += [f"exclude {pattern}" for pattern in run.exclude]
+    if run.start_second_moment is not None:
+        lines.append(f"start_optimizer_step {run.start_optimizer_step}")
+    for p in run.parameter_groups:
+        rate = "" if p.start_learning_rate is None else f" {p.start_learning_rate!r}"
+        lines.append(f"parameter_group {p.beta2!r} {p.eps!r}{rate}")
     lines += [f"group {g.name} {g.numel} {g.parameter_group} {g.step_lag}" for g in run.groups]
     return ("\n".join(lines) + "\n\n").encode()
+
+
+def _start_vectors(run):
+    vectors = [*(run.start_second_moment or ()), *(run.start_second_moment_max or ())]
+    return b"".join(np.ascontiguousarray(vector, "<f4").tobytes() for vector in vectors)
 
 
 def build_path(path):
@@ -131,6 +182,7 @@ class Trainer:
 
     def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False):
         self.echo = echo
+        self.element_type = run.element_type
         self.messages = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [build_path("tests/feed")],
@@ -139,7 +191,7 @@ class Trainer:
             stderr=self.messages,
         )
         extra = {"end": end, "echo": int(echo), "in_place": int(in_place)}
-        self.process.stdin.write(_describe(run, socket, logdir, extra))
+        self.process.stdin.write(_describe(run, socket, logdir, extra) + _start_vectors(run))
         self.process.stdin.flush()
         line = self.process.stdout.readline().decode()
         assert line.startswith("event "), self.failure()
@@ -154,7 +206,7 @@ class Trainer:
     def send(self, records):
         try:
             for record in records:
-                self.process.stdin.write(encode(record))
+                self.process.stdin.write(encode(record, self.element_type))
                 if self.echo:  # returns once the step is handed over
                     self.process.stdin.flush()
                     line = self.process.stdout.readline().decode()
