@@ -107,6 +107,12 @@ int client_check_options(const struct gradientd_options *options, struct gradien
 // A connected socket as client.h describes, or a negative errno with *ret_error set.
 int client_connect(const struct gradientd_options *options, struct gradientd_error *ret_error);
 
+// ---- private_daemon.c
+
+// Starts a daemon of this run's own, that no wait(), signal or descriptor of the trainer's tells of, and returns a
+// connection to it, or a negative errno with *ret_error set.
+int client_start_daemon(const char *daemon_path, struct gradientd_error *ret_error);
+
 // ---- output.c: what is to be sent, in order; no I/O
 
 // Returns 0 or -ENOMEM.

@@ -4,7 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,14 +271,14 @@ Test(private_daemon, program_that_never_gets_on_is_given_connect_timeout) {
     struct gradientd_error error;
     snprintf(program, sizeof(program), "%s/hangs", directory);
     FILE *script = fopen(program, "w");
-    cr_assert(script && fputs("#!/bin/sh\nexec sleep 1000\n", script) > 0 && fclose(script) == 0);
+    cr_assert(script && fputs("#!/bin/sh\nexec sleep 2\n", script) > 0 && fclose(script) == 0);
     cr_assert_eq(chmod(program, 0700), 0);
 
     struct gradientd_options options = private_options("hangs");
     options.daemon_path = program;
     options.connect_timeout = 0.2;
     cr_assert_eq(gradientd_open(&options, &run, &error), -ETIMEDOUT, "%s", error.text);
-    cr_assert(strstr(error.text, program), "%s", error.text);
+    cr_assert(strstr(error.text, "did not send Welcome within connect_timeout"), "%s", error.text);
     errno = 0;
     cr_assert(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "the program is still there");
 }
@@ -287,7 +290,7 @@ Test(private_daemon, program_that_does_not_start_is_named) {
     } cases[] = {
         {"/nowhere/gradientd", "/nowhere/gradientd"}, // not there
         {"/dev/null", "/dev/null"},                   // no program
-        {"/bin/false", "/bin/false"},                 // fails
+        {"/bin/false", "before it sent Welcome"},     // fails
         {"/bin/true", "before it sent Welcome"},      // no daemon
     };
     size_t fds = scratch_count_fds(0);
@@ -303,4 +306,39 @@ Test(private_daemon, program_that_does_not_start_is_named) {
         errno = 0;
         cr_assert(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "%s left a child", cases[i].program);
     }
+}
+
+static atomic_uint child_signals;
+static atomic_bool looking;
+static atomic_uint children_seen;
+
+static void count_child_signal(int number) {
+    (void)number;
+    atomic_fetch_add(&child_signals, 1);
+}
+
+// A thread of the trainer that waits for children of its own, as a data loader's does.
+static void *look_for_children(void *context) {
+    while (atomic_load(&looking))
+        if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD)
+            atomic_fetch_add(&children_seen, 1);
+    return context;
+}
+
+Test(private_daemon, is_no_child_for_a_moment_either) {
+    struct sigaction action = {.sa_handler = count_child_signal};
+    pthread_t thread;
+    sigaction(SIGCHLD, &action, NULL);
+    atomic_store(&looking, true);
+    cr_assert_eq(pthread_create(&thread, NULL, look_for_children, NULL), 0);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "run%d", i);
+        struct gradientd_options options = private_options(name);
+        trainer_close(trainer_open(&options));
+    }
+    atomic_store(&looking, false);
+    pthread_join(thread, NULL);
+    cr_expect_eq(children_seen, 0);
+    cr_expect_eq(child_signals, 0);
 }
