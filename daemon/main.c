@@ -10,8 +10,8 @@
 
 enum { USAGE_ERROR = 2 }; // exit status
 
-// A private daemon leaves the trainer's session and process tree: its Ctrl-C and wait() do not concern it. The trainer
-// waits for this process, which ends as soon as the daemon proper is on its way.
+// A private daemon leaves the trainer's session and process tree: its Ctrl-C and wait() do not concern it. A
+// trainer that starts it as a child waits for this process, which ends as soon as the daemon proper is on its way.
 static void detach(int connection_fd) {
     setsid();
     pid_t child = fork();
