@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "start_vector.h"
+
 enum {
     PART_ELEMS_MIN = 4 * GD_CHUNK_ELEMS, // below this, waking another thread costs more than it saves
 };
@@ -100,6 +102,21 @@ uint32_t gd_analysis_parts(const struct gd_analysis *analysis, uint32_t parts_ma
     return parts < parts_max ? (uint32_t)parts : parts_max;
 }
 
+// The groups' state of the step before the first: what the start vectors hold.
+static void start_groups(struct gd_analysis *analysis) {
+    const struct gd_open_run *open_run = analysis->open_run;
+    struct gd_run_state *state = analysis->input->state;
+    struct gd_group_state *groups = gd_run_state_groups(state);
+
+    for (uint32_t i = 0; i < open_run->n_groups; i++) {
+        uint32_t parameter_group = open_run->groups[i].parameter_group;
+        struct gd_adam_rates rates = open_run->parameter_groups[parameter_group];
+        double stated = open_run->start_learning_rates[parameter_group];
+        rates.learning_rate = isnan(stated) ? analysis->input->snapshot->rates[parameter_group].learning_rate : stated;
+        gd_adam_start_group(&open_run->adam, &groups[i].adam, state->adam.optimizer_step, &rates);
+    }
+}
+
 static void take_rates(struct gd_analysis *analysis) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     struct gd_adam_rates *rates = gd_run_state_rates(analysis->input->state, analysis->open_run->n_groups);
@@ -146,11 +163,40 @@ static void begin_applied_step(struct gd_analysis *analysis) {
 
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
+    if (analysis->open_run->starts && input->state->snapshots == 0)
+        start_groups(analysis);
     take_rates(analysis);
     if (input->snapshot->applied)
         begin_applied_step(analysis);
     else
         memset(analysis->group_steps, 0, analysis->open_run->n_groups * sizeof(*analysis->group_steps));
+}
+
+void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
+    analysis->input = input;
+}
+
+// Elements of a group that has no history keep the state of a run's start.
+static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
+    const struct gd_open_run *open_run = analysis->open_run;
+    const struct gd_memory *memory = analysis->memory;
+    const struct chunk_place *place = &analysis->chunks[index];
+    const struct gd_group *group = &open_run->groups[place->group];
+    uint64_t from = analysis->groups[place->group].slot_offset + place->start;
+    uint64_t to = analysis->groups[place->group].state_offset + place->start;
+    uint64_t t = analysis->input->snapshot->optimizer_step - group->step_lag;
+    float *root = gd_memory_second_moment(memory, 0, 0) + to;
+    if (t == 0)
+        return;
+
+    gd_start_roots(gd_memory_second_moment(memory, 1, 0) + from, (float)open_run->adam.initial_accumulator,
+                   place->elems, root);
+    if (memory->layout.state_arrays > 1) {
+        double beta2 = open_run->parameter_groups[group->parameter_group].beta2;
+        gd_start_maxima(gd_memory_second_moment(memory, 1, 1) + from, root,
+                        (float)gd_adam_maximum_scale(&open_run->adam, beta2, t), place->elems,
+                        gd_memory_second_moment(memory, 0, 1) + to);
+    }
 }
 
 static const uint8_t *slot_bytes(const struct gd_analysis *analysis, uint32_t slot) {
@@ -224,9 +270,11 @@ static uint64_t first_chunk(const struct gd_analysis *analysis, uint32_t part, u
 }
 
 void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts) {
+    void (*chunk)(struct gd_analysis *, uint64_t) =
+        analysis->input->snapshot->kind == GD_SUBMISSION_START ? start_chunk : run_chunk;
     uint64_t end = first_chunk(analysis, part + 1, parts);
     for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++)
-        run_chunk(analysis, i);
+        chunk(analysis, i);
 }
 
 // What only the fold over groups can know: which norms belong to which lag.

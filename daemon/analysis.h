@@ -37,6 +37,10 @@ uint32_t gd_analysis_parts(const struct gd_analysis *analysis, uint32_t parts_ma
 // Prepares a snapshot; `input` stays valid until the end.
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input);
 
+// Prepares the start vectors instead, of which input->snapshot is the last that came; there is nothing to end. They lie
+// in half 1 of the optimiser state as the trainer's optimiser holds them, and become half 0 as the kernels keep it.
+void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analysis_input *input);
+
 // Does part `part` of `parts`; parts may run at the same time on different threads.
 void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "decode_open_run.h"
+#include "decode_optimizer.h"
 #include "gradientd.pb-c.h"
 #include "text.h"
 
@@ -66,10 +67,10 @@ static int check_elements(const Gradientd__StreamElements *elements, const struc
                             "payload_bytes is %u; elements in a slot take no payload", frame->payload_bytes);
     if (elements->has_slot && (elements->has_inline_bytes || elements->deflated))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.inline_bytes",
-                            "streams[0] has both a slot, %u, and what belongs to inline elements", elements->slot);
+                            "the elements have both a slot, %u, and what belongs to inline ones", elements->slot);
     if (!elements->has_slot && (!elements->has_inline_bytes || elements->inline_bytes != frame->payload_bytes))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.inline_bytes",
-                            "streams[0] has no slot and inline_bytes %llu; the payload has %u",
+                            "the elements have no slot and inline_bytes %llu; the payload has %u",
                             (unsigned long long)elements->inline_bytes, frame->payload_bytes);
     return 0;
 }
@@ -163,6 +164,30 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
     return 0;
 }
 
+static int decode_start_vector(const Gradientd__StartVector *start, const struct gd_frame *frame,
+                               struct gd_decoded *ret, struct gd_error *ret_error) {
+    int result = check_elements(start->elements, frame, ret_error);
+    int array = gd_start_array_of(start->elements->kind);
+    if (result == 0 && array < 0)
+        result =
+            gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
+                         "elements.kind is %d, it must be one of OpenRun's start_streams", (int)start->elements->kind);
+    if (result < 0)
+        return result;
+
+    struct gd_submission *submission = submission_new(0, NULL, 0, NULL);
+    if (!submission)
+        return -ENOMEM;
+    submission->kind = GD_SUBMISSION_START;
+    submission->sequence = start->sequence;
+    submission->has_optimizer_step = true;
+    submission->optimizer_step = start->optimizer_step;
+    submission->start_array = (uint32_t)array;
+    set_delivery(start->elements, submission);
+    *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
+    return 0;
+}
+
 static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_decoded *ret, struct gd_error *ret_error) {
     int result = check_time(scalars->wall_time, scalars->step, ret_error);
     if (result == 0)
@@ -224,6 +249,8 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
         return 0;
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT:
         return decode_snapshot(message->snapshot, frame, ret, ret_error);
+    case GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR:
+        return decode_start_vector(message->start_vector, frame, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS:
         return decode_scalars(message->scalars, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN:
@@ -249,8 +276,10 @@ int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_de
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "a message of %u bytes is malformed",
                             frame->message_bytes);
     if (frame->payload_bytes > 0 && message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN &&
-        message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT)
+        message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT &&
+        message->message_case != GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR)
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
-                            "payload_bytes is %u; only OpenRun and Snapshot take a payload", frame->payload_bytes);
+                            "payload_bytes is %u; only OpenRun, Snapshot and StartVector take a payload",
+                            frame->payload_bytes);
     return decode_message(message, frame, ret_decoded, ret_error);
 }

@@ -7,6 +7,7 @@
 
 #include "bytes.h"
 #include "decode.h"
+#include "decode_optimizer.h"
 #include "text.h"
 
 enum { DEFAULT_MAX_LAG = 5, DEFAULT_INFLIGHT = 2 };
@@ -22,21 +23,8 @@ void gd_open_run_free(struct gd_open_run *open_run) {
             free(open_run->groups[i].name);
     free(open_run->groups);
     free(open_run->parameter_groups);
+    free(open_run->start_learning_rates);
     free(open_run);
-}
-
-static int check_range(const char *field, uint64_t value, uint64_t least, uint64_t most, struct gd_error *ret_error) {
-    if (value >= least && value <= most)
-        return 0;
-    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %llu, the limits are %llu and %llu", field,
-                        (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
-}
-
-static int check_number(const char *field, double value, struct gd_error *ret_error) {
-    if (value >= 0.0 && isfinite(value))
-        return 0;
-    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %g, it must be finite and not negative", field,
-                        value);
 }
 
 static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
@@ -62,9 +50,9 @@ static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_
     open_run->max_lag = message->has_max_lag ? message->max_lag : DEFAULT_MAX_LAG;
     open_run->inflight = message->has_inflight ? message->inflight : DEFAULT_INFLIGHT;
 
-    int result = check_range("max_lag", open_run->max_lag, 1, GRADIENTD_LAG_MAX, ret_error);
+    int result = gd_error_check_range("max_lag", open_run->max_lag, 1, GRADIENTD_LAG_MAX, ret_error);
     if (result == 0)
-        result = check_range("inflight", open_run->inflight, 1, GRADIENTD_INFLIGHT_MAX, ret_error);
+        result = gd_error_check_range("inflight", open_run->inflight, 1, GRADIENTD_INFLIGHT_MAX, ret_error);
     return result;
 }
 
@@ -81,7 +69,7 @@ static int read_streams(const Gradientd__OpenRun *message, struct gd_open_run *o
     open_run->element_type = (enum gd_element_type)stream->element_type;
     open_run->stated_elements = stream->has_elements ? stream->elements : UINT64_MAX;
     open_run->stride = stream->has_stride ? stream->stride : 1;
-    return check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);
+    return gd_error_check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);
 }
 
 // What the wire can ask for and this daemon does not do: refused, so that nobody waits for charts that never come.
@@ -90,7 +78,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
         const char *field;
         size_t entries;
     } unsupported[] = {
-        {"start_streams", message->n_start_streams},
         {"families", message->n_families},
         {"shadow_rules", message->n_shadow_rules},
         {"per_group", message->per_group ? 1 : 0},
@@ -106,92 +93,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
             return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, unsupported[i].field,
                                 "%s has %zu entries; it is not supported", unsupported[i].field,
                                 unsupported[i].entries);
-    return 0;
-}
-
-// What a rule says when the message leaves it open.
-static bool default_bias_correction(enum gd_rule rule) {
-    return rule == GD_RULE_ADAM || rule == GD_RULE_ADAMW;
-}
-
-static int check_rule(const Gradientd__Optimizer *optimizer, struct gd_error *ret_error) {
-    int result = check_range("rule", (uint64_t)optimizer->rule, GD_RULE_SGD, GD_RULE_ADAFOM, ret_error);
-    if (result < 0)
-        return result;
-    if (optimizer->centred)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "centred",
-                            "centred is true; centred RMSprop subtracts the mean gradient, whose state is not kept: "
-                            "follow it as sgd for its coherence");
-    bool amsgrad = optimizer->rule == GRADIENTD__RULE__AMSGRAD;
-    if (amsgrad != optimizer->has_maximum_of)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "maximum_of",
-                            amsgrad ? "maximum_of is missing; amsgrad must state of what it keeps the maximum"
-                                    : "maximum_of is set; only amsgrad keeps a maximum");
-    bool may_correct = optimizer->rule == GRADIENTD__RULE__ADAM || optimizer->rule == GRADIENTD__RULE__ADAMW ||
-                       optimizer->rule == GRADIENTD__RULE__RMSPROP;
-    if (optimizer->has_bias_correction && !may_correct)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "bias_correction",
-                            "bias_correction is set; only adam, adamw and rmsprop have it, amsgrad has maximum_of");
-    bool adagrad = optimizer->rule == GRADIENTD__RULE__ADAGRAD;
-    if (!adagrad && (optimizer->initial_accumulator != 0.0 || optimizer->learning_rate_decay != 0.0))
-        return gd_error_set(ret_error, GD_ERROR_INVALID,
-                            optimizer->initial_accumulator != 0.0 ? "initial_accumulator" : "learning_rate_decay",
-                            "initial_accumulator is %g and learning_rate_decay %g; only adagrad has them",
-                            optimizer->initial_accumulator, optimizer->learning_rate_decay);
-    return 0;
-}
-
-static int read_optimizer(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
-    const Gradientd__Optimizer *optimizer = message->optimizer;
-    int result = check_rule(optimizer, ret_error);
-    if (result == 0)
-        result = check_number("eps_root", optimizer->eps_root, ret_error);
-    if (result == 0)
-        result = check_number("initial_accumulator", optimizer->initial_accumulator, ret_error);
-    if (result == 0)
-        result = check_number("learning_rate_decay", optimizer->learning_rate_decay, ret_error);
-    if (result == 0 && optimizer->has_maximum_of)
-        result = check_range("maximum_of", (uint64_t)optimizer->maximum_of, GD_MAXIMUM_RAW_THEN_CORRECTED,
-                             GD_MAXIMUM_UNCORRECTED, ret_error);
-    if (result < 0)
-        return result;
-
-    open_run->adam = (struct gd_adam_config){
-        .rule = (enum gd_rule)optimizer->rule,
-        .eps_root = optimizer->eps_root,
-        .initial_accumulator = optimizer->initial_accumulator,
-        .learning_rate_decay = optimizer->learning_rate_decay,
-        .absent_counts = message->absent_counts,
-    };
-    open_run->adam.bias_correction =
-        optimizer->has_bias_correction ? optimizer->bias_correction : default_bias_correction(open_run->adam.rule);
-    if (optimizer->has_maximum_of)
-        open_run->adam.maximum_of = (enum gd_maximum_of)optimizer->maximum_of;
-    return 0;
-}
-
-static int read_parameter_groups(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
-                                 struct gd_error *ret_error) {
-    int result =
-        check_range("parameter_groups", message->n_parameter_groups, 1, GRADIENTD_PARAMETER_GROUPS_MAX, ret_error);
-    if (result < 0)
-        return result;
-    open_run->n_parameter_groups = (uint32_t)message->n_parameter_groups;
-    open_run->parameter_groups = calloc(message->n_parameter_groups, sizeof(*open_run->parameter_groups));
-    if (!open_run->parameter_groups)
-        return -ENOMEM;
-
-    for (size_t i = 0; i < message->n_parameter_groups; i++) {
-        const Gradientd__ParameterGroup *group = message->parameter_groups[i];
-        if (!gd_adam_beta2_is_valid(group->beta2))
-            return gd_error_set(ret_error, GD_ERROR_INVALID, "beta2",
-                                "parameter_groups[%zu].beta2 is %g, it must be at least 0 and below 1", i,
-                                group->beta2);
-        if (!gd_adam_eps_is_valid(group->eps))
-            return gd_error_set(ret_error, GD_ERROR_INVALID, "eps",
-                                "parameter_groups[%zu].eps is %g, it must be finite and not negative", i, group->eps);
-        open_run->parameter_groups[i] = (struct gd_adam_rates){.beta2 = group->beta2, .eps = group->eps};
-    }
     return 0;
 }
 
@@ -231,7 +132,7 @@ static int64_t read_group(const uint8_t *table, size_t bytes, uint32_t index, st
 // The number of groups and the table's size; their entries come with the payload.
 static int read_groups(const Gradientd__OpenRun *message, const struct gd_frame *frame, struct gd_open_run *open_run,
                        struct gd_error *ret_error) {
-    int result = check_range("groups", message->groups, 1, GRADIENTD_GROUPS_MAX, ret_error);
+    int result = gd_error_check_range("groups", message->groups, 1, GRADIENTD_GROUPS_MAX, ret_error);
     if (result < 0)
         return result;
     if (frame->payload_bytes > GRADIENTD_TABLE_BYTES_MAX)
@@ -264,9 +165,7 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
     if (result == 0)
         result = check_unsupported(message, ret_error);
     if (result == 0)
-        result = read_optimizer(message, open_run, ret_error);
-    if (result == 0)
-        result = read_parameter_groups(message, open_run, ret_error);
+        result = gd_decode_optimizer(message, open_run, ret_error);
     if (result == 0)
         result = read_groups(message, frame, open_run, ret_error);
     if (result < 0) {

@@ -14,3 +14,10 @@ int gd_error_set(struct gd_error *ret_error, enum gd_error_code code, const char
     va_end(arguments);
     return -EBADMSG;
 }
+
+int gd_error_check_range(const char *field, uint64_t value, uint64_t least, uint64_t most, struct gd_error *ret_error) {
+    if (value >= least && value <= most)
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %llu, the limits are %llu and %llu", field,
+                        (unsigned long long)value, (unsigned long long)least, (unsigned long long)most);
+}

@@ -26,3 +26,7 @@ struct gd_error {
 // client are passed already known to be printable, or as numbers.
 __attribute__((format(printf, 4, 5))) int gd_error_set(struct gd_error *ret_error, enum gd_error_code code,
                                                        const char *field, const char *format, ...);
+
+// Refuses a value outside least to most as GD_ERROR_INVALID, naming all three. Returns 0 or -EBADMSG.
+__attribute__((warn_unused_result)) int gd_error_check_range(const char *field, uint64_t value, uint64_t least,
+                                                             uint64_t most, struct gd_error *ret_error);

@@ -38,10 +38,12 @@ static void place_second_moments(struct gd_layout *layout, const struct gd_open_
     uint64_t elems = 0;
     for (uint32_t i = 0; i < open_run->n_groups; i++)
         elems += gd_layout_state_elems(open_run->groups[i].numel);
+    layout->second_moment_bytes = elems * sizeof(float);
     layout->state_arrays = gd_adam_state_arrays(&open_run->adam);
+    layout->start_arrays = open_run->starts ? layout->state_arrays : 0;
     for (uint32_t half = 0; half < 2; half++)
         for (uint32_t array = 0; array < layout->state_arrays; array++)
-            layout->second_moment_offset[half][array] = place(end, elems * sizeof(float), PAGE_BYTES);
+            layout->second_moment_offset[half][array] = place(end, layout->second_moment_bytes, PAGE_BYTES);
 }
 
 void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run) {

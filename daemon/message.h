@@ -28,11 +28,13 @@ struct gd_open_run {
     uint32_t inflight;
     bool thinning;
     struct gd_adam_config adam;
+    bool starts;     // the optimiser's state is handed over: one StartVector for each of its arrays
     uint64_t digest; // of the message and the group table: a resuming client must send the same bytes
 
     struct gd_group *groups; // owned
     uint32_t n_groups;
     struct gd_adam_rates *parameter_groups; // owned; learning_rate is 0 until the first Snapshot
+    double *start_learning_rates; // owned: per parameter group, of the step before the first; NaN: the first's
     uint32_t n_parameter_groups;
 };
 
@@ -46,6 +48,7 @@ struct gd_user_scalar {
 
 enum gd_submission_kind {
     GD_SUBMISSION_SNAPSHOT,
+    GD_SUBMISSION_START,
     GD_SUBMISSION_SCALARS,
     GD_SUBMISSION_CLOSE,
 };
@@ -57,7 +60,7 @@ enum gd_delivery {
     GD_INLINE_DEFLATED,
 };
 
-// One of the three messages that commit in sequence. One heap block; everything it points to lies in the block.
+// One of the four messages that commit in sequence. One heap block; everything it points to lies in the block.
 struct gd_submission {
     struct gd_submission *next;
     enum gd_submission_kind kind;
@@ -69,16 +72,19 @@ struct gd_submission {
     struct gd_user_scalar *scalars;
     uint32_t n_scalars;
 
-    // Snapshot and CloseRun
+    // Snapshot and CloseRun; of StartVector the last step that the vector holds
     bool has_optimizer_step;
     uint64_t optimizer_step;
-    uint64_t skipped; // steps the client has dropped so far
+    uint64_t skipped; // steps the client has dropped so far; not of StartVector
+
+    // Snapshot and StartVector
+    enum gd_delivery delivery;
+    uint32_t slot;         // of elements that are inline: once the run has one for them
+    uint32_t inline_bytes; // of the frame's payload
+    uint32_t start_array;  // StartVector: 0 the second moment, 1 its maximum
 
     // Snapshot
     bool applied;
-    enum gd_delivery delivery;
-    uint32_t slot;               // of elements that are inline: once the run has one for them
-    uint32_t inline_bytes;       // of the frame's payload
     struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
     uint32_t n_rates;
     const uint8_t *groups_present; // bitmap; NULL: all

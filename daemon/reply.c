@@ -21,20 +21,32 @@ void gd_reply_welcome(struct gd_connection *connection) {
 }
 
 void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *layout) {
-    Gradientd__StreamLayout stream = GRADIENTD__STREAM_LAYOUT__INIT;
-    stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
-    stream.slots_offset = layout->slots_offset;
-    stream.slot_stride_bytes = layout->slot_stride_bytes;
-    stream.slots = layout->slots;
-    stream.slot_words_offset = layout->slot_words_offset;
-    Gradientd__StreamLayout *streams[] = {&stream};
+    Gradientd__StreamLayout stream[1 + GD_STATE_ARRAYS_MAX];
+    Gradientd__StreamLayout *streams[1 + GD_STATE_ARRAYS_MAX];
+    for (uint32_t i = 0; i <= layout->start_arrays; i++) {
+        stream[i] = (Gradientd__StreamLayout)GRADIENTD__STREAM_LAYOUT__INIT;
+        streams[i] = &stream[i];
+    }
+    stream[0].kind = GRADIENTD__STREAM_KIND__GRADIENT;
+    stream[0].slots_offset = layout->slots_offset;
+    stream[0].slot_stride_bytes = layout->slot_stride_bytes;
+    stream[0].slots = layout->slots;
+    stream[0].slot_words_offset = layout->slot_words_offset;
+    for (uint32_t array = 0; array < layout->start_arrays; array++) {
+        Gradientd__StreamLayout *start = streams[1 + array];
+        start->kind =
+            array == 0 ? GRADIENTD__STREAM_KIND__START_SECOND_MOMENT : GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
+        start->slots_offset = layout->second_moment_offset[1][array];
+        start->slot_stride_bytes = layout->second_moment_bytes;
+        start->slots = 1;
+    }
     Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
     reply.layout_version = GRADIENTD_LAYOUT_VERSION;
     reply.total_bytes = layout->total_bytes;
     reply.waiting_offset = layout->waiting_offset;
     reply.notices_offset = layout->notices_offset;
     reply.commits_offset = layout->commits_offset;
-    reply.n_streams = 1;
+    reply.n_streams = 1 + layout->start_arrays;
     reply.streams = streams;
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;

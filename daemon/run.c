@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "foreign_fd.h"
+#include "run_accept.h"
 #include "run_records.h"
 #include "run_resume.h"
 
@@ -133,85 +134,6 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
     return 0;
 }
 
-static int refuse(struct gd_error *ret_error, const char *field, uint64_t value, const char *rule, uint64_t limit) {
-    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %llu, it must be %s %llu", field,
-                        (unsigned long long)value, rule, (unsigned long long)limit);
-}
-
-static int check_optimizer_step(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
-    if (!snapshot->applied)
-        return 0;
-    if (!snapshot->has_optimizer_step)
-        snapshot->optimizer_step = run->received_optimizer_step + 1;
-    if (snapshot->optimizer_step <= run->received_optimizer_step)
-        return refuse(ret_error, "optimizer_step", snapshot->optimizer_step, "above the last applied one,",
-                      run->received_optimizer_step);
-    if (run->received_optimizer_step > 0)
-        return 0;
-    for (uint32_t i = 0; i < run->open_run->n_groups; i++)
-        if (run->open_run->groups[i].step_lag >= snapshot->optimizer_step)
-            return refuse(ret_error, "group.step_lag", run->open_run->groups[i].step_lag,
-                          "below the first optimizer_step,", snapshot->optimizer_step);
-    return 0;
-}
-
-// In a mapped run the trainer owns the free slots, so the daemon cannot take one for inline elements.
-static int check_delivery(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
-    if ((snapshot->delivery == GD_IN_SLOT) != (run->memory.fd >= 0))
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.slot",
-                            run->memory.fd >= 0 ? "streams[0] has no slot; this run was attached with memory"
-                                                : "streams[0] has a slot; this run was attached without memory");
-    if (snapshot->delivery != GD_IN_SLOT)
-        return 0;
-    if (snapshot->slot >= run->layout.slots)
-        return refuse(ret_error, "slot", snapshot->slot, "below the number of slots,", run->layout.slots);
-    if (atomic_load_explicit(&run->slot_use[snapshot->slot], memory_order_acquire) != GD_SLOT_FREE)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "slot", "slot is %u, which is in use", snapshot->slot);
-    return 0;
-}
-
-static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
-    uint32_t bitmap_bytes = (run->open_run->n_groups + 7) / 8;
-
-    // SessionLog START is written already, and a reader drops what earlier files have from that step on
-    bool first = run->received_step < 0;
-    if (first && (snapshot->step < run->open_run->first_step ||
-                  (snapshot->step > run->open_run->first_step && snapshot->skipped == 0)))
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "step",
-                            "step is %lld, the first one must be OpenRun's first_step, %lld", (long long)snapshot->step,
-                            (long long)run->open_run->first_step);
-    if (snapshot->step <= run->received_step)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step is %lld, it must be above the last one, %lld",
-                            (long long)snapshot->step, (long long)run->received_step);
-    if (snapshot->n_rates != run->open_run->n_parameter_groups)
-        return refuse(ret_error, "parameter_groups", snapshot->n_rates, "as many as OpenRun has,",
-                      run->open_run->n_parameter_groups);
-    if (snapshot->groups_present && snapshot->groups_present_bytes != bitmap_bytes)
-        return refuse(ret_error, "groups_present", snapshot->groups_present_bytes, "as many bytes as groups need,",
-                      bitmap_bytes);
-    int result = check_delivery(run, snapshot, ret_error);
-    return result < 0 ? result : check_optimizer_step(run, snapshot, ret_error);
-}
-
-static int accept(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
-    if (run->phase != GD_RUN_ACTIVE)
-        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "the run takes no submission now");
-    if (submission->sequence != run->received_sequence + 1)
-        return refuse(ret_error, "sequence", submission->sequence, "the next one,", run->received_sequence + 1);
-    if (submission->kind == GD_SUBMISSION_SNAPSHOT) {
-        int result = check_snapshot(run, submission, ret_error);
-        if (result < 0)
-            return result;
-    }
-    for (uint32_t i = 0; i < submission->n_scalars; i++) {
-        struct gd_user_scalar *scalar = &submission->scalars[i];
-        int result = gd_user_tags_use(run->user_tags, scalar->tag, submission->step, &scalar->index, ret_error);
-        if (result < 0)
-            return result;
-    }
-    return 0;
-}
-
 static void take_slot(struct gd_run *run, uint32_t slot) {
     atomic_store_explicit(&run->slot_use[slot], GD_SLOT_TAKEN, memory_order_relaxed);
 }
@@ -225,7 +147,7 @@ static void queue(struct gd_run *run, struct gd_submission *submission) {
 }
 
 int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, struct gd_error *ret_error) {
-    int result = accept(run, submission, ret_error);
+    int result = gd_run_accept(run, submission, ret_error);
     if (result < 0) {
         free(submission);
         return result;
@@ -238,6 +160,10 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
         if (submission->delivery == GD_IN_SLOT)
             take_slot(run, submission->slot);
     }
+    if (submission->kind == GD_SUBMISSION_START) {
+        run->received_starts |= UINT64_C(1) << submission->start_array;
+        run->received_optimizer_step = submission->optimizer_step;
+    }
     if (submission->delivery == GD_IN_SLOT)
         queue(run, submission);
     else
@@ -246,6 +172,10 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
 }
 
 uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes) {
+    if (run->arriving->kind == GD_SUBMISSION_START) {
+        *ret_bytes = run->open_run->elements * sizeof(float);
+        return (uint8_t *)gd_memory_second_moment(&run->memory, 1, run->arriving->start_array);
+    }
     for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
         if (atomic_load_explicit(&run->slot_use[slot], memory_order_acquire) != GD_SLOT_FREE)
             continue;
@@ -296,6 +226,16 @@ static void find_lags(const struct gd_run *run, int64_t step, struct gd_analysis
     }
 }
 
+// Returns true when the start vectors are all there, and become the state.
+static bool take_start(struct gd_run *run, const struct gd_submission *start) {
+    run->state->starts |= UINT64_C(1) << start->start_array;
+    gd_adam_start(&run->state->adam, start->optimizer_step);
+    if (!gd_run_starts_are_complete(run, run->state->starts))
+        return false;
+    gd_analysis_begin_start(run->analysis, &run->input);
+    return true;
+}
+
 uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
     struct gd_submission *submission = run->queue_head;
     assert(submission && !run->working);
@@ -305,16 +245,19 @@ uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
     run->queued--;
     run->working = submission;
 
-    if (submission->kind != GD_SUBMISSION_SNAPSHOT)
-        return 1;
     run->input = (struct gd_analysis_input){.snapshot = submission, .state = run->state};
-    find_lags(run, submission->step, &run->input);
-    gd_analysis_begin(run->analysis, &run->input);
-    return gd_analysis_parts(run->analysis, parts_max);
+    run->analyses = submission->kind == GD_SUBMISSION_SNAPSHOT;
+    if (submission->kind == GD_SUBMISSION_START)
+        run->analyses = take_start(run, submission);
+    if (submission->kind == GD_SUBMISSION_SNAPSHOT) {
+        find_lags(run, submission->step, &run->input);
+        gd_analysis_begin(run->analysis, &run->input);
+    }
+    return run->analyses ? gd_analysis_parts(run->analysis, parts_max) : 1;
 }
 
 void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts) {
-    if (run->working->kind == GD_SUBMISSION_SNAPSHOT)
+    if (run->analyses)
         gd_analysis_run(run->analysis, part, parts);
 }
 
@@ -356,6 +299,8 @@ bool gd_run_commit(struct gd_run *run) {
         turn_history(run, submission);
         break;
     }
+    case GD_SUBMISSION_START: // no record tells of it
+        break;
     case GD_SUBMISSION_SCALARS:
         bytes = gd_run_records_scalars(run, submission);
         break;

@@ -44,7 +44,8 @@ struct gd_run {
     // what has been received
     uint64_t received_sequence;
     int64_t received_step;
-    uint64_t received_optimizer_step; // of the last applied snapshot
+    uint64_t received_optimizer_step; // of the last applied snapshot, or of the start vectors before the first
+    uint64_t received_starts;         // bit per array of the optimiser state
     struct gd_submission *queue_head, **queue_tail;
     uint32_t queued;
     struct gd_submission *arriving;         // owned: accepted, its elements are still on their way
@@ -55,6 +56,7 @@ struct gd_run {
     uint64_t appended_bytes;
     struct gd_submission *working; // owned, the submission under way
     struct gd_analysis_input input;
+    bool analyses;    // it has elements to work on
     uint8_t *records; // layout.step_records_max bytes
 };
 
@@ -94,8 +96,8 @@ __attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const 
 __attribute__((warn_unused_result)) int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission,
                                                               struct gd_error *ret_error);
 
-// Where the arriving submission's elements go: the bytes of a slot that is the submission's from now on. NULL when no
-// slot is free: ask again after a commit.
+// Where the arriving submission's elements go: a start vector's to its own place, a snapshot's to a slot that is the
+// snapshot's from now on. NULL when no slot is free: ask again after a commit.
 uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes);
 
 // The arriving submission's elements are all there: queues it.

@@ -60,6 +60,8 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
 
     if (state->step < -1 || !isfinite(state->wall_time))
         return refuse(ret_error, "the step or the time in its state is none");
+    if (state->starts >> run->layout.start_arrays)
+        return refuse(ret_error, "its state has start vectors that the run has not");
     int result = check_rates(run, ret_error);
     if (result == 0)
         result = restore_slots(run, ret_error);
@@ -68,6 +70,7 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
     run->appended_bytes = restored->appended_bytes;
     run->received_sequence = state->sequence;
     run->received_step = state->step;
+    run->received_starts = state->starts;
     run->received_optimizer_step = state->adam.optimizer_step;
     return result;
 }

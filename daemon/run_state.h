@@ -34,6 +34,7 @@ struct gd_run_state {
     double wall_time;  // of the last snapshot
     uint64_t snapshots;
     uint64_t skipped; // what the client has dropped so far
+    uint64_t starts;  // bit per array of the optimiser state: its start vector has come
     struct gd_adam_state adam;
     struct gd_health_state health;
     struct gd_values unwritten; // the last snapshot's values when thinning held them back, for the end of the file

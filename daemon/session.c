@@ -271,7 +271,7 @@ static void finish_attach(struct gd_session *session) {
 
 static int handle_submission_consume(struct gd_session *session, struct gd_submission *submission,
                                      struct gd_error *ret_error) {
-    int result = expect(session, SESSION_RUNNING, "Snapshot, Scalars or CloseRun", ret_error);
+    int result = expect(session, SESSION_RUNNING, "StartVector, Snapshot, Scalars or CloseRun", ret_error);
     if (result < 0) {
         free(submission);
         return result;

@@ -237,8 +237,8 @@ static const struct {
         {
             "gradientd/observed_fraction",
             "The share of the optimiser's steps that gradientd saw, `seen / (seen + missed)`, counted from the first "
-            "one "
-            "it saw: below 1 the accumulated `adam/` sums cover only what was seen, with the second moment carried "
+            "one it saw, or from the optimiser state that was handed over: below 1 the accumulated `adam/` sums cover "
+            "only what was seen, with the second moment carried "
             "across "
             "the gaps.",
         },

@@ -44,7 +44,7 @@ struct gd_adam_step gd_adam_begin_step(const struct gd_adam_config *config, stru
                                        uint64_t optimizer_step, bool exact, double beta2_max) {
     struct gd_adam_step step = {.optimizer_step = optimizer_step};
 
-    if (state->applied == 0) {
+    if (state->first_optimizer_step == 0) {
         state->first_optimizer_step = optimizer_step;
         state->silent = silent_steps(config, exact, beta2_max);
     } else {
@@ -61,6 +61,20 @@ struct gd_adam_step gd_adam_begin_step(const struct gd_adam_config *config, stru
 
 static bool is_corrected(const struct gd_adam_config *config) {
     return config->rule == GD_RULE_AMSGRAD ? config->maximum_of != GD_MAXIMUM_UNCORRECTED : config->bias_correction;
+}
+
+void gd_adam_start(struct gd_adam_state *state, uint64_t optimizer_step) {
+    state->first_optimizer_step = optimizer_step + 1;
+    state->optimizer_step = optimizer_step;
+}
+
+static double bias_correction(double beta2, uint64_t t) {
+    return 1.0 / sqrt(1.0 - gd_power(beta2, t));
+}
+
+double gd_adam_maximum_scale(const struct gd_adam_config *config, double beta2, uint64_t t) {
+    bool corrected = config->rule == GD_RULE_AMSGRAD && config->maximum_of == GD_MAXIMUM_CORRECTED;
+    return corrected ? bias_correction(beta2, t) : 1.0;
 }
 
 // v <- retained v + (1 - retained) g^2, in the form that does not cancel.
@@ -85,17 +99,22 @@ static void set_second_moment_step(const struct gd_adam_config *config, const st
     }
 }
 
-// What the group's effective step is made of from now on. Returns what brings a root of v to one of a corrected v.
-static double set_effective_step(const struct gd_adam_config *config, struct gd_adam_group *group,
-                                 const struct gd_adam_rates *rates, uint64_t t) {
-    double correction = is_corrected(config) ? 1.0 / sqrt(1.0 - gd_power(rates->beta2, t)) : 1.0;
+// What the group's effective step is made of from now on.
+static void set_effective_step(const struct gd_adam_config *config, struct gd_adam_group *group,
+                               const struct gd_adam_rates *rates, uint64_t t) {
     bool maximum_is_corrected = config->rule == GD_RULE_AMSGRAD && config->maximum_of == GD_MAXIMUM_CORRECTED;
 
     group->numerator = rates->learning_rate / (1.0 + (double)(t - 1) * config->learning_rate_decay);
-    group->scale = maximum_is_corrected ? 1.0 : correction;
+    group->scale = is_corrected(config) && !maximum_is_corrected ? bias_correction(rates->beta2, t) : 1.0;
     group->inside = config->eps_root + config->initial_accumulator;
     group->outside = rates->eps;
-    return maximum_is_corrected ? correction : 1.0;
+}
+
+void gd_adam_start_group(const struct gd_adam_config *config, struct gd_adam_group *group, uint64_t optimizer_step,
+                         const struct gd_adam_rates *rates) {
+    group->updates = optimizer_step - group->lag;
+    if (group->updates > 0)
+        set_effective_step(config, group, rates, group->updates);
 }
 
 // An uncorrected v starts at 0: g^2 / v means nothing until v has filled.
@@ -118,7 +137,8 @@ struct gd_adam_group_step gd_adam_step_group(const struct gd_adam_config *config
     ret.relative = gd_adam_has_second_moment(config) && has_filled(config, group, rates->beta2);
 
     set_second_moment_step(config, step, t, rates->beta2, kernel);
-    kernel->max_scale = (float)set_effective_step(config, group, rates, t);
+    kernel->max_scale = (float)gd_adam_maximum_scale(config, rates->beta2, t);
+    set_effective_step(config, group, rates, t);
     if (before.updates == 0)
         before = *group; // nothing to compare with: keeps the kernel's arithmetic finite
     kernel->numerator = (float)group->numerator;

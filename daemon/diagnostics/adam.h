@@ -41,6 +41,8 @@ struct gd_adam_config {
     bool absent_counts;
 };
 
+enum { GD_STATE_ARRAYS_MAX = 2 }; // a root of v, and amsgrad's of its maximum
+
 // One parameter group's rates at one step.
 struct gd_adam_rates {
     double learning_rate;
@@ -55,7 +57,7 @@ bool gd_adam_eps_is_valid(double eps);     // finite and not negative
 // numerator / (sqrt(scale^2 v + inside) + outside).
 struct gd_adam_group {
     uint64_t lag;     // the group's own t is the snapshot's optimizer_step minus this
-    uint64_t updates; // applied steps it was present in
+    uint64_t updates; // applied steps that its state holds: those it was present in, and those of a start vector
     uint64_t missing; // the run's missing steps when it was last present
     double numerator;
     double scale;
@@ -72,9 +74,9 @@ struct gd_adam_point {
 
 struct gd_adam_state {
     uint64_t applied;              // applied steps seen
-    uint64_t first_optimizer_step; // of the first one
-    uint64_t optimizer_step;       // of the last one
-    uint64_t missing;              // optimiser steps between the applied ones that were not seen
+    uint64_t first_optimizer_step; // of the first one, or of the first after the start vectors; 0: none yet
+    uint64_t optimizer_step;       // of the last one, seen or known from the start vectors
+    uint64_t missing;              // optimiser steps since the first that were not seen
     uint64_t silent;               // applied steps before the family begins; UINT64_MAX: it never does
     uint64_t counted;              // n: applied steps since it began
     double A, B, C, D;
@@ -101,9 +103,19 @@ struct gd_adam_group_step {
 bool gd_adam_has_second_moment(const struct gd_adam_config *config);
 uint32_t gd_adam_state_arrays(const struct gd_adam_config *config);
 
+// The state was handed over as optimiser step `optimizer_step` left it: the family begins with the next step.
+void gd_adam_start(struct gd_adam_state *state, uint64_t optimizer_step);
+
+// ... and so was that of a group, unless its own t was 0 still. `rates` are those of that step.
+void gd_adam_start_group(const struct gd_adam_config *config, struct gd_adam_group *group, uint64_t optimizer_step,
+                         const struct gd_adam_rates *rates);
+
+// What brings a root of v, after a group's own step t, to one of that whose maximum the rule keeps.
+double gd_adam_maximum_scale(const struct gd_adam_config *config, double beta2, uint64_t t);
+
 // The run's next applied step. `optimizer_step` must be above the last applied one. `exact` says whether every group
 // starts at its own t = 1 (else the state of the steps before is unknown and the family waits); `beta2_max` is the
-// largest decay of the parameter groups. Both are read at the first applied step alone.
+// largest decay of the parameter groups. Both are read at the first applied step alone, and not after gd_adam_start().
 struct gd_adam_step gd_adam_begin_step(const struct gd_adam_config *config, struct gd_adam_state *state,
                                        uint64_t optimizer_step, bool exact, double beta2_max);
 

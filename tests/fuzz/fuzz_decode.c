@@ -28,6 +28,7 @@ static void check_open_run(const struct gd_open_run *open_run) {
     for (uint32_t i = 0; i < open_run->n_parameter_groups; i++) {
         const struct gd_adam_rates *rates = &open_run->parameter_groups[i];
         assert(rates->beta2 >= 0.0 && rates->beta2 < 1.0 && rates->eps >= 0.0 && isfinite(rates->eps));
+        assert(!isinf(open_run->start_learning_rates[i])); // NaN: as in the first snapshot
     }
 
     struct gd_layout layout;
@@ -41,6 +42,7 @@ static void check_open_run(const struct gd_open_run *open_run) {
 static void check_submission(const struct gd_submission *submission) {
     if (submission->kind == GD_SUBMISSION_CLOSE)
         return;
+    assert(submission->start_array < GD_STATE_ARRAYS_MAX);
     assert(isfinite(submission->wall_time) && submission->step >= 0);
     assert(submission->n_scalars <= GRADIENTD_USER_TAGS_MAX);
     for (uint32_t i = 0; i < submission->n_scalars; i++)

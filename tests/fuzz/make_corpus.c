@@ -88,9 +88,36 @@ static void fill_optimizer(Gradientd__Optimizer *optimizer, int rule) {
         optimizer->initial_accumulator = optimizer->learning_rate_decay = 0.0;
 }
 
+// What a run that begins in mid-training hands over, by its slot and inline.
+static void write_start_vectors(void) {
+    static const uint8_t elements_inline[] = {0, 0, 0x80, 0x3f, 0, 0, 0xc0, 0x7f}; // 1 and NaN
+    for (int kind = 0; kind < 4; kind++) {
+        char name[32];
+        Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+        Gradientd__StartVector body = GRADIENTD__START_VECTOR__INIT;
+        Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+
+        elements.kind = kind % 2 == 0 ? GRADIENTD__STREAM_KIND__START_SECOND_MOMENT
+                                      : GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
+        elements.has_slot = kind < 2;
+        elements.has_inline_bytes = kind >= 2;
+        elements.inline_bytes = sizeof(elements_inline);
+        elements.has_deflated = elements.deflated = kind == 3;
+        body.sequence = (uint64_t)kind + 1;
+        body.elements = &elements;
+        body.optimizer_step = UINT64_C(1) << (16 * kind);
+        message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR;
+        message.start_vector = &body;
+        snprintf(name, sizeof(name), "start_vector%d", kind);
+        write_message(name, &message, elements_inline, kind < 2 ? 0 : sizeof(elements_inline));
+    }
+}
+
 // One OpenRun for each rule, with more groups and options the higher the rule's number.
 static void write_open_runs(void) {
     static char run[] = "a/b=1,c+d-e_f.g";
+    static Gradientd__StreamKind start_streams[] = {GRADIENTD__STREAM_KIND__START_SECOND_MOMENT,
+                                                    GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX};
     for (int rule = GRADIENTD__RULE__SGD; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
         uint8_t table[512];
         size_t table_bytes = 0;
@@ -108,6 +135,8 @@ static void write_open_runs(void) {
         rates.has_beta2 = rates.has_eps = true;
         rates.beta2 = 0.999;
         rates.eps = 1e-8;
+        rates.has_start_learning_rate = rule == GRADIENTD__RULE__AMSGRAD;
+        rates.start_learning_rate = 1e-2;
         fill_optimizer(&optimizer, rule);
         for (uint32_t i = 0; i < (uint32_t)rule; i++) {
             snprintf(name, sizeof(name), "layer%u/w\xc3\xa9ight", i);
@@ -124,6 +153,8 @@ static void write_open_runs(void) {
         body.optimizer = &optimizer;
         body.n_parameter_groups = 2;
         body.parameter_groups = parameter_groups;
+        body.n_start_streams = rule == GRADIENTD__RULE__AMSGRAD ? 2 : rule == GRADIENTD__RULE__ADAFOM;
+        body.start_streams = start_streams;
         body.has_max_lag = body.has_inflight = rule > 3;
         body.max_lag = body.inflight = (uint32_t)rule;
         body.has_thinning = body.has_absent_counts = body.absent_counts = rule > 5;
@@ -264,6 +295,7 @@ int main(int argc, char **argv) {
     write_open_runs();
     write_attachments();
     write_snapshots();
+    write_start_vectors();
     write_endings();
     write_records();
     return EXIT_SUCCESS;

@@ -50,7 +50,8 @@ void make_open_run(void) {
     }
     m.open_run.parameter_groups = m.parameter_groups;
     m.open_run.n_parameter_groups = 2;
-    m.start_streams[0] = GRADIENTD__STREAM_KIND__START_PARAMETERS;
+    m.start_streams[0] = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT;
+    m.start_streams[1] = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
     m.open_run.start_streams = m.start_streams;
     m.shadow_rules[0] = GRADIENTD__RULE__AMSGRAD;
     m.open_run.shadow_rules = m.shadow_rules;
@@ -95,6 +96,20 @@ void make_snapshot(void) {
     make_scalar_list();
     m.snapshot.scalars = m.scalar_list;
     m.snapshot.n_scalars = 1;
+}
+
+void make_start_vector(void) {
+    memset(&m, 0, sizeof(m));
+    gradientd__client_message__init(&m.client);
+    gradientd__start_vector__init(&m.start_vector);
+    gradientd__stream_elements__init(&m.elements);
+    m.client.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR;
+    m.client.start_vector = &m.start_vector;
+    m.start_vector.sequence = 1;
+    m.start_vector.optimizer_step = 500;
+    m.elements.kind = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT;
+    m.elements.has_slot = true;
+    m.start_vector.elements = &m.elements;
 }
 
 void make_scalars(void) {

@@ -21,7 +21,7 @@ struct message {
     Gradientd__Optimizer optimizer;
     Gradientd__ParameterGroup parameter_group[PARAMETER_GROUPS_MAX];
     Gradientd__ParameterGroup *parameter_groups[PARAMETER_GROUPS_MAX];
-    Gradientd__StreamKind start_streams[1];
+    Gradientd__StreamKind start_streams[3];
     Gradientd__Rule shadow_rules[1];
 
     Gradientd__Attach attach;
@@ -33,6 +33,7 @@ struct message {
     Gradientd__Scalar scalar[SCALARS_MAX];
     Gradientd__Scalar *scalar_list[SCALARS_MAX];
     uint8_t bitmap[1];
+    Gradientd__StartVector start_vector;
     Gradientd__Scalars scalars;
     Gradientd__CloseRun close_run;
     Gradientd__StatusRequest status_request;
@@ -48,7 +49,8 @@ extern struct message m;
 void make_hello(void);
 void make_open_run(void); // two groups in two parameter groups; no optional field is set
 void make_attach(void);
-void make_snapshot(void); // one stream, two parameter groups, one scalar; no optional field is set
+void make_snapshot(void);     // one stream, two parameter groups, one scalar; no optional field is set
+void make_start_vector(void); // of the second moment, in its slot
 void make_scalars(void);
 void make_close_run(void);
 void make_status_request(void);

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,9 @@ struct gd_open_run *new_open_run(const uint64_t *numel, uint32_t n_groups) {
     };
     open_run->groups = calloc(n_groups, sizeof(*open_run->groups));
     open_run->parameter_groups = calloc(1, sizeof(*open_run->parameter_groups));
-    cr_assert(open_run->groups && open_run->parameter_groups);
+    open_run->start_learning_rates = malloc(sizeof(*open_run->start_learning_rates));
+    cr_assert(open_run->groups && open_run->parameter_groups && open_run->start_learning_rates);
+    open_run->start_learning_rates[0] = (double)NAN;
     open_run->parameter_groups[0] = (struct gd_adam_rates){.beta2 = 0.999, .eps = 1e-8};
     for (uint32_t i = 0; i < n_groups; i++) {
         char name[32];

@@ -387,6 +387,44 @@ Test(analysis, a_step_that_was_not_applied_has_no_adam_terms) {
     rig_free(&rig);
 }
 
+// Element i's second moment, as an optimiser has it, and its maximum.
+static float second_moment(uint64_t i) {
+    return 1.0f + (float)(i % 1000);
+}
+
+// Tight in half 1, they become roots in half 0, each group on a cache line of its own.
+Test(analysis, start_vectors_become_the_state) {
+    const uint32_t young = 2; // a group without a step so far, whatever the vector says of it
+    for (uint32_t parts = 1; parts <= 3; parts++) {
+        struct rig rig = rig_new(GD_RULE_AMSGRAD);
+        rig_start(&rig);
+        rig.open_run->starts = true;
+        rig.open_run->groups[young].step_lag = 9;
+        float *v = gd_memory_second_moment(&rig.memory, 1, 0), *v_max = gd_memory_second_moment(&rig.memory, 1, 1);
+        for (uint64_t i = 0; i < rig.open_run->elements; i++) {
+            v[i] = second_moment(i);
+            v_max[i] = 4000.0f * second_moment(i); // above v corrected: 1 / (1 - 0.999^9) is 112
+        }
+        struct gd_submission start = {.kind = GD_SUBMISSION_START, .optimizer_step = 9};
+        struct gd_analysis_input input = {.snapshot = &start, .state = rig.state};
+        gd_analysis_begin_start(rig.analysis, &input);
+        for (uint32_t part = parts; part-- > 0;)
+            gd_analysis_run(rig.analysis, part, parts);
+
+        uint64_t at = 0;
+        for (uint32_t group = 0; group < GROUPS; group++) {
+            const float *root = gd_memory_second_moment(&rig.memory, 0, 0) + state_offset(group);
+            const float *maximum = gd_memory_second_moment(&rig.memory, 0, 1) + state_offset(group);
+            for (uint64_t i = 0; i < numel[group]; i++, at++) {
+                cr_assert_eq(root[i], group == young ? 0.0f : sqrtf(second_moment(at)), "group %u", group);
+                cr_assert_eq(maximum[i], group == young ? 0.0f : sqrtf(4000.0f * second_moment(at)), "group %u", group);
+                cr_assert_eq(v[at], second_moment(at), "what came stays as it came");
+            }
+        }
+        rig_free(&rig);
+    }
+}
+
 // ---- Non-finite elements --------------------------------------------------------------------------------------------
 
 Test(analysis, the_first_group_with_a_non_finite_element_is_named) {

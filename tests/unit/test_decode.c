@@ -35,8 +35,8 @@ char *__wrap_strndup(const char *text, size_t bytes) {
     return allocation_fails() ? NULL : __real_strndup(text, bytes);
 }
 
-static void (*const makers[])(void) = {make_hello,   make_open_run,  make_attach,        make_snapshot,
-                                       make_scalars, make_close_run, make_status_request};
+static void (*const makers[])(void) = {make_hello,        make_open_run, make_attach,    make_snapshot,
+                                       make_start_vector, make_scalars,  make_close_run, make_status_request};
 
 TestSuite(decode, .init = new_arena, .fini = free_arena);
 
@@ -241,6 +241,44 @@ Test(decode, an_empty_bitmap_is_not_an_absent_one) {
     free_decoded();
 }
 
+Test(decode, a_start_vector_is_a_submission) {
+    for (int array = 0; array < 2; array++) {
+        make_start_vector();
+        m.elements.kind =
+            array == 0 ? GRADIENTD__STREAM_KIND__START_SECOND_MOMENT : GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        const struct gd_submission *start = decoded.submission;
+        cr_expect(decoded.kind == GD_CLIENT_SUBMISSION && start->kind == GD_SUBMISSION_START);
+        cr_expect(start->sequence == 1 && start->optimizer_step == 500 && start->start_array == (uint32_t)array);
+        cr_expect(start->delivery == GD_IN_SLOT && start->slot == 0 && start->n_scalars == 0 && start->n_rates == 0);
+        free_decoded();
+    }
+    make_start_vector();
+    m.elements.has_slot = false;
+    SET_OPTIONAL(m.elements, inline_bytes, 440);
+    SET_OPTIONAL(m.elements, deflated, true);
+    m.table_bytes = 440;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect(decoded.submission->delivery == GD_INLINE_DEFLATED && decoded.submission->inline_bytes == 440);
+    free_decoded();
+}
+
+Test(decode, open_run_says_what_is_handed_over) {
+    make_open_run();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect_not(decoded.open_run->starts);
+    cr_expect(isnan(decoded.open_run->start_learning_rates[0]));
+    free_decoded();
+    make_open_run();
+    m.open_run.n_start_streams = 1;
+    SET_OPTIONAL(m.parameter_group[1], start_learning_rate, -0.25);
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect(decoded.open_run->starts);
+    cr_expect(isnan(decoded.open_run->start_learning_rates[0]));
+    cr_expect_eq(decoded.open_run->start_learning_rates[1], -0.25);
+    free_decoded();
+}
+
 Test(decode, scalars_and_close_run_are_submissions) {
     make_scalars();
     cr_assert_eq(decode(), 0, "%s", error.text);
@@ -269,10 +307,11 @@ Test(decode, a_status_request_is_known) {
 
 #define PROTOCOL(make, ...) REFUSED(make, GD_ERROR_PROTOCOL, __VA_ARGS__)
 
-Test(decode, only_open_run_and_snapshot_take_a_payload) {
+Test(decode, a_payload_comes_with_elements_or_the_group_table) {
     for (size_t i = 0; i < ARRAY_SIZE(makers); i++)
-        if (makers[i] != make_open_run && makers[i] != make_snapshot)
-            PROTOCOL(makers[i], "payload_bytes", "is 3", "only OpenRun and Snapshot", SET(m.table_bytes, 3));
+        if (makers[i] != make_open_run && makers[i] != make_snapshot && makers[i] != make_start_vector)
+            PROTOCOL(makers[i], "payload_bytes", "is 3", "only OpenRun, Snapshot and StartVector",
+                     SET(m.table_bytes, 3));
 }
 
 Test(decode, a_message_of_no_known_kind_is_refused) {
@@ -389,7 +428,7 @@ Test(decode, every_failing_allocation_is_survived) {
             cr_assert_eq(result, -ENOMEM, "message %zu, allocation %d: %d %s", i, failed, result, error.text);
             cr_assert(is_untouched(), "message %zu, allocation %d", i, failed);
         }
-        int expected = makers[i] == make_open_run ? 5 : decoded.kind == GD_CLIENT_SUBMISSION;
+        int expected = makers[i] == make_open_run ? 6 : decoded.kind == GD_CLIENT_SUBMISSION;
         cr_expect_eq(failed, expected, "message %zu makes %d allocations", i, failed);
     }
 }

@@ -60,7 +60,6 @@ Test(decode_limits, limits_of_lags_and_streams) {
     UNSUPPORTED(make_open_run, "element_type", "is 0", "F16", SET(m.stream.element_type, (Gradientd__ElementType)0));
     UNSUPPORTED(make_open_run, "element_type", "is 4", "F16", SET(m.stream.element_type, (Gradientd__ElementType)4));
     UNSUPPORTED(make_open_run, "element_type", "is 77", "F32", SET(m.stream.element_type, (Gradientd__ElementType)77));
-    UNSUPPORTED(make_open_run, "start_streams", "1 entries", "not supported", SET(m.open_run.n_start_streams, 1));
     UNSUPPORTED(make_open_run, "shadow_rules", "1 entries", "not supported", SET(m.open_run.n_shadow_rules, 1));
     ACCEPTED(make_open_run, SET_OPTIONAL(m.stream, stride, 1));
     ACCEPTED(make_open_run, SET_OPTIONAL(m.stream, stride, UINT32_MAX));
@@ -106,6 +105,48 @@ Test(decode_limits, limits_of_the_optimizer) {
             SET_OPTIONAL(m.optimizer, learning_rate_decay, (double)NAN));
 }
 
+static void set_starts(int rule, size_t n, int first, int second) {
+    set_rule(rule, rule == GRADIENTD__RULE__AMSGRAD);
+    m.open_run.n_start_streams = n;
+    m.start_streams[0] = (Gradientd__StreamKind)first;
+    m.start_streams[1] = m.start_streams[2] = (Gradientd__StreamKind)second;
+}
+
+Test(decode_limits, limits_of_start_streams) {
+    enum { V = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT, MAX = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX };
+    for (int rule = GRADIENTD__RULE__ADAM; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
+        if (rule == GRADIENTD__RULE__AMSGRAD)
+            continue;
+        ACCEPTED(make_open_run, set_starts(rule, 1, V, 0));
+        INVALID(make_open_run, "start_streams", "[0] is 6", "1 of", set_starts(rule, 1, MAX, 0));
+        INVALID(make_open_run, "start_streams", "[1] is 6", "1 of", set_starts(rule, 2, V, MAX));
+        INVALID(make_open_run, "start_streams", "5 twice", "", set_starts(rule, 2, V, V));
+    }
+    ACCEPTED(make_open_run, set_starts(GRADIENTD__RULE__AMSGRAD, 2, V, MAX));
+    ACCEPTED(make_open_run, set_starts(GRADIENTD__RULE__AMSGRAD, 2, MAX, V));
+    INVALID(make_open_run, "start_streams", "1 entries", "or none", set_starts(GRADIENTD__RULE__AMSGRAD, 1, V, 0));
+    INVALID(make_open_run, "start_streams", "1 entries", "or none", set_starts(GRADIENTD__RULE__AMSGRAD, 1, MAX, 0));
+    INVALID(make_open_run, "start_streams", "6 twice", "", set_starts(GRADIENTD__RULE__AMSGRAD, 3, V, MAX));
+    INVALID(make_open_run, "start_streams", "[0] is 5", "0 of", set_starts(GRADIENTD__RULE__SGD, 1, V, 0));
+
+    INVALID(make_open_run, "start_streams", "[0] is 1,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 1, 0));
+    INVALID(make_open_run, "start_streams", "[0] is 0,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 0, 0));
+    INVALID(make_open_run, "start_streams", "[0] is 99,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 99, 0));
+    UNSUPPORTED(make_open_run, "start_streams", "[0] is 7", "supported", set_starts(GRADIENTD__RULE__ADAM, 1, 7, 0));
+    UNSUPPORTED(make_open_run, "start_streams", "[1] is 8", "supported", set_starts(GRADIENTD__RULE__ADAM, 2, V, 8));
+}
+
+Test(decode_limits, limits_of_a_start_vector) {
+    ACCEPTED(make_start_vector, SET(m.start_vector.optimizer_step, 0)); // no step yet: the run compares it
+    ACCEPTED(make_start_vector, SET(m.start_vector.optimizer_step, UINT64_MAX));
+    for (int kind = 0; kind <= 9; kind++)
+        if (kind != 5 && kind != 6)
+            INVALID(make_start_vector, "start_streams", "elements.kind is", "one of OpenRun's",
+                    SET(m.elements.kind, (Gradientd__StreamKind)kind));
+    INVALID(make_start_vector, "streams.inline_bytes", "no slot", "the payload has 0", SET(m.elements.has_slot, false));
+    REFUSED(make_start_vector, GD_ERROR_PROTOCOL, "payload_bytes", "is 4", "a slot", SET(m.table_bytes, 4));
+}
+
 Test(decode_limits, limits_of_parameter_groups) {
     INVALID(make_open_run, "parameter_groups", "is 0", "1 and 4096", SET(m.open_run.n_parameter_groups, 0));
     ACCEPTED(make_open_run, SET(m.open_run.n_parameter_groups, 4096));
@@ -115,6 +156,11 @@ Test(decode_limits, limits_of_parameter_groups) {
     INVALID(make_open_run, "beta2", "[1].beta2 is 1", "below 1", SET(m.parameter_group[1].beta2, 1.0));
     INVALID(make_open_run, "beta2", "-0.1", "at least 0", SET(m.parameter_group[1].beta2, -0.1));
     INVALID(make_open_run, "beta2", "nan", "at least 0", SET(m.parameter_group[0].beta2, (double)NAN));
+    ACCEPTED(make_open_run, SET_OPTIONAL(m.parameter_group[1], start_learning_rate, 0.0));
+    INVALID(make_open_run, "start_learning_rate", "[1].start_learning_rate is nan", "finite",
+            SET_OPTIONAL(m.parameter_group[1], start_learning_rate, (double)NAN));
+    INVALID(make_open_run, "start_learning_rate", "inf", "finite",
+            SET_OPTIONAL(m.parameter_group[0], start_learning_rate, (double)INFINITY));
     ACCEPTED(make_open_run, SET(m.parameter_group[1].eps, 0.0));
     INVALID(make_open_run, "eps", "[0].eps is -1", "not negative", SET(m.parameter_group[0].eps, -1.0));
     INVALID(make_open_run, "eps", "nan", "finite", SET(m.parameter_group[0].eps, (double)NAN));

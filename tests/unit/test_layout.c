@@ -154,6 +154,23 @@ Test(layout, elements_of_two_bytes_halve_the_slots_alone) {
     }
 }
 
+Test(layout, start_vectors_come_where_the_state_goes_in_its_first_step) {
+    for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
+        struct gd_open_run open_run = open_run_of(&shapes[s]);
+        struct gd_layout without, with;
+        gd_layout_init(&without, &open_run);
+        open_run.starts = shapes[s].rule != GD_RULE_SGD;
+        gd_layout_init(&with, &open_run);
+        free(open_run.groups);
+
+        cr_expect_eq(without.start_arrays, 0, "shape %zu", s);
+        cr_expect_eq(with.start_arrays, with.state_arrays, "shape %zu", s);
+        cr_expect(with.second_moment_bytes >= open_run.elements * 4, "shape %zu: a vector fits", s);
+        with.start_arrays = 0;
+        cr_expect_arr_eq(&with, &without, sizeof(with), "shape %zu: they take no memory of their own", s);
+    }
+}
+
 // The sum an error message of design.md prints.
 Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
     const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4};

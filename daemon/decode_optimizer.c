@@ -1,0 +1,156 @@
+#include "decode_optimizer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+static int check_number(const char *field, double value, struct gd_error *ret_error) {
+    if (value >= 0.0 && isfinite(value))
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %g, it must be finite and not negative", field,
+                        value);
+}
+
+// What a rule says when the message leaves it open.
+static bool default_bias_correction(enum gd_rule rule) {
+    return rule == GD_RULE_ADAM || rule == GD_RULE_ADAMW;
+}
+
+static int check_rule(const Gradientd__Optimizer *optimizer, struct gd_error *ret_error) {
+    int result = gd_error_check_range("rule", (uint64_t)optimizer->rule, GD_RULE_SGD, GD_RULE_ADAFOM, ret_error);
+    if (result < 0)
+        return result;
+    if (optimizer->centred)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "centred",
+                            "centred is true; centred RMSprop subtracts the mean gradient, whose state is not kept: "
+                            "follow it as sgd for its coherence");
+    bool amsgrad = optimizer->rule == GRADIENTD__RULE__AMSGRAD;
+    if (amsgrad != optimizer->has_maximum_of)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "maximum_of",
+                            amsgrad ? "maximum_of is missing; amsgrad must state of what it keeps the maximum"
+                                    : "maximum_of is set; only amsgrad keeps a maximum");
+    bool may_correct = optimizer->rule == GRADIENTD__RULE__ADAM || optimizer->rule == GRADIENTD__RULE__ADAMW ||
+                       optimizer->rule == GRADIENTD__RULE__RMSPROP;
+    if (optimizer->has_bias_correction && !may_correct)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "bias_correction",
+                            "bias_correction is set; only adam, adamw and rmsprop have it, amsgrad has maximum_of");
+    bool adagrad = optimizer->rule == GRADIENTD__RULE__ADAGRAD;
+    if (!adagrad && (optimizer->initial_accumulator != 0.0 || optimizer->learning_rate_decay != 0.0))
+        return gd_error_set(ret_error, GD_ERROR_INVALID,
+                            optimizer->initial_accumulator != 0.0 ? "initial_accumulator" : "learning_rate_decay",
+                            "initial_accumulator is %g and learning_rate_decay %g; only adagrad has them",
+                            optimizer->initial_accumulator, optimizer->learning_rate_decay);
+    return 0;
+}
+
+static int read_rule(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
+    const Gradientd__Optimizer *optimizer = message->optimizer;
+    int result = check_rule(optimizer, ret_error);
+    if (result == 0)
+        result = check_number("eps_root", optimizer->eps_root, ret_error);
+    if (result == 0)
+        result = check_number("initial_accumulator", optimizer->initial_accumulator, ret_error);
+    if (result == 0)
+        result = check_number("learning_rate_decay", optimizer->learning_rate_decay, ret_error);
+    if (result == 0 && optimizer->has_maximum_of)
+        result = gd_error_check_range("maximum_of", (uint64_t)optimizer->maximum_of, GD_MAXIMUM_RAW_THEN_CORRECTED,
+                                      GD_MAXIMUM_UNCORRECTED, ret_error);
+    if (result < 0)
+        return result;
+
+    open_run->adam = (struct gd_adam_config){
+        .rule = (enum gd_rule)optimizer->rule,
+        .eps_root = optimizer->eps_root,
+        .initial_accumulator = optimizer->initial_accumulator,
+        .learning_rate_decay = optimizer->learning_rate_decay,
+        .absent_counts = message->absent_counts,
+    };
+    open_run->adam.bias_correction =
+        optimizer->has_bias_correction ? optimizer->bias_correction : default_bias_correction(open_run->adam.rule);
+    if (optimizer->has_maximum_of)
+        open_run->adam.maximum_of = (enum gd_maximum_of)optimizer->maximum_of;
+    return 0;
+}
+
+static int read_parameter_groups(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
+                                 struct gd_error *ret_error) {
+    int result = gd_error_check_range("parameter_groups", message->n_parameter_groups, 1,
+                                      GRADIENTD_PARAMETER_GROUPS_MAX, ret_error);
+    if (result < 0)
+        return result;
+    open_run->n_parameter_groups = (uint32_t)message->n_parameter_groups;
+    open_run->parameter_groups = calloc(message->n_parameter_groups, sizeof(*open_run->parameter_groups));
+    open_run->start_learning_rates = calloc(message->n_parameter_groups, sizeof(*open_run->start_learning_rates));
+    if (!open_run->parameter_groups || !open_run->start_learning_rates)
+        return -ENOMEM;
+
+    for (size_t i = 0; i < message->n_parameter_groups; i++) {
+        const Gradientd__ParameterGroup *group = message->parameter_groups[i];
+        if (!gd_adam_beta2_is_valid(group->beta2))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "beta2",
+                                "parameter_groups[%zu].beta2 is %g, it must be at least 0 and below 1", i,
+                                group->beta2);
+        if (!gd_adam_eps_is_valid(group->eps))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "eps",
+                                "parameter_groups[%zu].eps is %g, it must be finite and not negative", i, group->eps);
+        if (group->has_start_learning_rate && !isfinite(group->start_learning_rate))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "start_learning_rate",
+                                "parameter_groups[%zu].start_learning_rate is %f, it must be finite", i,
+                                group->start_learning_rate);
+        open_run->parameter_groups[i] = (struct gd_adam_rates){.beta2 = group->beta2, .eps = group->eps};
+        open_run->start_learning_rates[i] = group->has_start_learning_rate ? group->start_learning_rate : (double)NAN;
+    }
+    return 0;
+}
+
+int gd_start_array_of(Gradientd__StreamKind kind) {
+    switch (kind) {
+    case GRADIENTD__STREAM_KIND__START_SECOND_MOMENT:
+        return 0;
+    case GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX:
+        return 1;
+    default:
+        return -1;
+    }
+}
+
+// All arrays of the rule's state are handed over, or none.
+static int read_start_streams(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
+                              struct gd_error *ret_error) {
+    uint32_t arrays = gd_adam_state_arrays(&open_run->adam);
+    uint32_t seen = 0;
+
+    for (size_t i = 0; i < message->n_start_streams; i++) {
+        Gradientd__StreamKind kind = message->start_streams[i];
+        if (kind == GRADIENTD__STREAM_KIND__START_PARAMETERS || kind == GRADIENTD__STREAM_KIND__START_OUTPUTS)
+            return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "start_streams",
+                                "start_streams[%zu] is %d; START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6) are "
+                                "supported",
+                                i, (int)kind);
+        int array = gd_start_array_of(kind);
+        if (array < 0 || array >= (int)arrays)
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
+                                "start_streams[%zu] is %d, which the state of rule %d does not hold: it has %u of "
+                                "START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6), in this order",
+                                i, (int)kind, (int)open_run->adam.rule, arrays);
+        if (seen >> array & 1)
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams", "start_streams has %d twice", (int)kind);
+        seen |= UINT32_C(1) << array;
+    }
+    if (message->n_start_streams > 0 && message->n_start_streams < arrays)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
+                            "start_streams has %zu entries; amsgrad needs START_SECOND_MOMENT (5) and "
+                            "START_SECOND_MOMENT_MAX (6), or none",
+                            message->n_start_streams);
+    open_run->starts = message->n_start_streams > 0;
+    return 0;
+}
+
+int gd_decode_optimizer(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
+    int result = read_rule(message, open_run, ret_error);
+    if (result == 0)
+        result = read_parameter_groups(message, open_run, ret_error);
+    if (result == 0)
+        result = read_start_streams(message, open_run, ret_error);
+    return result;
+}

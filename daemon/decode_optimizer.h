@@ -1,0 +1,14 @@
+// The part of decode.h that reads what OpenRun says of the optimiser: its rule and variant, the rates of its parameter
+// groups, and which of its state is handed over.
+#pragma once
+
+#include "error.h"
+#include "gradientd.pb-c.h"
+#include "message.h"
+
+// Which array of the optimiser state (0: v, 1: its maximum) a start stream fills; -1: none.
+int gd_start_array_of(Gradientd__StreamKind kind);
+
+// Fills these fields of `open_run`.
+__attribute__((warn_unused_result)) int gd_decode_optimizer(const Gradientd__OpenRun *message,
+                                                            struct gd_open_run *open_run, struct gd_error *ret_error);
