@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "systemd.h"
 
 enum { LISTEN_BACKLOG = 128 };
 
@@ -21,7 +23,7 @@ static int fail(struct gd_error *ret_error, const char *path, int number) {
 
 // The lock file stays when the daemon goes: removing it would let two daemons hold locks of two files.
 static int take_lock(struct gd_listener *listener, struct gd_error *ret_error) {
-    char path[sizeof(((struct sockaddr_un *)NULL)->sun_path) + sizeof(LOCK_SUFFIX)];
+    char path[sizeof(listener->path) + sizeof(LOCK_SUFFIX)];
     snprintf(path, sizeof(path), "%s%s", listener->path, LOCK_SUFFIX);
 
     listener->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -63,27 +65,103 @@ static int bind_socket(struct gd_listener *listener, struct gd_error *ret_error)
     return 0;
 }
 
-int gd_listener_init(struct gd_listener *listener, const char *path, struct gd_error *ret_error) {
-    *listener = (struct gd_listener){.fd = -1, .lock = -1, .path = path};
-    if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+static int listen_at(struct gd_listener *listener, const char *path, struct gd_error *ret_error) {
+    if (strlen(path) >= sizeof(listener->path))
         return fail(ret_error, path, ENAMETOOLONG);
+    strcpy(listener->path, path);
     int result = take_lock(listener, ret_error);
-    if (result == 0) {
-        listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        result = listener->fd < 0 ? fail(ret_error, path, errno) : bind_socket(listener, ret_error);
-    }
+    if (result < 0)
+        return result;
+    listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (listener->fd < 0)
+        return fail(ret_error, path, errno);
+    result = bind_socket(listener, ret_error);
     if (result < 0) {
-        if (listener->fd >= 0)
-            close(listener->fd); // the path is somebody else's: it stays
+        close(listener->fd); // the path is somebody else's: it stays
         listener->fd = -1;
-        gd_listener_deinit(listener);
     }
+    return result;
+}
+
+// Says what the socket that systemd passed is, if it is not what it must be.
+static int check_passed(int fd, struct gd_error *ret_error) {
+    int domain, type, listens;
+    socklen_t bytes = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) < 0)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "socket", "what systemd passed is no socket");
+    if (domain != AF_UNIX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                            "the socket systemd passed is of address family %d, it must be AF_UNIX (a path in "
+                            "ListenStream=)",
+                            domain);
+    if (type != SOCK_STREAM)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                            "the socket systemd passed is of type %d, it must be SOCK_STREAM (ListenStream=)", type);
+    if (!listens)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                            "the socket systemd passed does not listen (Accept= must be no)");
+    return 0;
+}
+
+static int adopt_consume(struct gd_listener *listener, int fd, struct gd_error *ret_error) {
+    struct sockaddr_un address = {0};
+    socklen_t bytes = sizeof(address);
+    int result = check_passed(fd, ret_error);
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    listener->fd = fd;
+    if (getsockname(fd, (struct sockaddr *)&address, &bytes) == 0)
+        memcpy(listener->path, address.sun_path, sizeof(listener->path) - 1); // "" for an abstract one
+    return 0;
+}
+
+// $GRADIENTD_SOCKET, or a path whose directory is there afterwards.
+static int listen_by_default(struct gd_listener *listener, struct gd_error *ret_error) {
+    const char *given = getenv("GRADIENTD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
+    char path[sizeof(listener->path)];
+    bool root = geteuid() == 0;
+
+    if (given && *given)
+        return listen_at(listener, given, ret_error);
+    if (!root && (!runtime || *runtime != '/'))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                            "where to listen? XDG_RUNTIME_DIR is not set: give --socket PATH");
+    int bytes = snprintf(path, sizeof(path), "%s/gradientd", root ? "/run" : runtime);
+    if (bytes >= (int)sizeof(path))
+        return fail(ret_error, runtime, ENAMETOOLONG);
+    if (mkdir(path, root ? 0755 : 0700) < 0 && errno != EEXIST)
+        return fail(ret_error, path, errno);
+    if (snprintf(path + bytes, sizeof(path) - (size_t)bytes, "/socket") >= (int)sizeof(path) - bytes)
+        return fail(ret_error, path, ENAMETOOLONG);
+    return listen_at(listener, path, ret_error);
+}
+
+int gd_listener_init(struct gd_listener *listener, const char *path, struct gd_error *ret_error) {
+    int fd;
+    *listener = (struct gd_listener){.fd = -1, .lock = -1};
+    int result = gd_systemd_listen_fd(&fd, ret_error);
+    if (result > 0 && path) {
+        close(fd);
+        result = gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                              "systemd passed a socket, and --socket is %s: only one can be served", path);
+    } else if (result > 0)
+        result = adopt_consume(listener, fd, ret_error);
+    else if (result == 0)
+        result = path ? listen_at(listener, path, ret_error) : listen_by_default(listener, ret_error);
+    if (result < 0)
+        gd_listener_deinit(listener);
     return result;
 }
 
 void gd_listener_deinit(struct gd_listener *listener) {
     if (listener->fd >= 0) {
-        unlink(listener->path);
+        if (listener->lock >= 0)
+            unlink(listener->path);
         close(listener->fd);
     }
     if (listener->lock >= 0)

@@ -19,6 +19,7 @@ static void detach(int connection_fd) {
         _exit(child < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
     if (chdir("/") < 0)
         _exit(EXIT_FAILURE);
+    unsetenv("NOTIFY_SOCKET"); // it is the trainer's, where that is a service
     fcntl(connection_fd, F_SETFD, FD_CLOEXEC);
     fcntl(connection_fd, F_SETFL, O_NONBLOCK);
 }
@@ -41,7 +42,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gradientd: GRADIENTD_KERNELS is %s, which is unknown or needs another machine\n", kernels);
         return USAGE_ERROR;
     }
-    if (!options.socket_path)
+    if (options.connection_fd >= 0)
         detach(options.connection_fd);
     return gd_server_run(&options);
 }

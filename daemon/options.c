@@ -13,12 +13,13 @@ enum {
 };
 
 const char gd_options_usage[] =
-    "Usage: gradientd --socket PATH [--workers N]\n"
+    "Usage: gradientd [--socket PATH] [OPTION...]\n"
     "\n"
-    "Computes gradient coherence and Adam-type convergence ratios for training jobs that connect to the Unix socket\n"
-    "PATH, and writes them into their TensorBoard event files. SIGTERM finishes what was submitted and ends it.\n"
+    "Computes gradient coherence and Adam-type convergence ratios for training jobs that connect to its Unix socket,\n"
+    "and writes them into their TensorBoard event files. SIGTERM finishes what was submitted and ends it.\n"
     "\n"
-    "  --socket PATH           where to listen\n"
+    "  --socket PATH           where to listen (default: the socket that systemd passed, else $GRADIENTD_SOCKET, else\n"
+    "                          /run/gradientd/socket for root, $XDG_RUNTIME_DIR/gradientd/socket for others)\n"
     "  --state-directory DIR   where to put the event files of trainers that have no logdir (default: "
     "$STATE_DIRECTORY,\n"
     "                          else /var/lib/gradientd for root, else $XDG_STATE_HOME/gradientd or\n"
@@ -109,7 +110,7 @@ int gd_options_parse(int argc, char **argv, struct gd_server_options *ret_option
         return 0;
     if (optind < argc)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "unexpected argument %s", argv[optind]);
-    if (!ret_options->socket_path == (ret_options->connection_fd < 0))
+    if (ret_options->socket_path && ret_options->connection_fd >= 0)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "give either --socket or --connection-fd");
     return 0;
 }

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "session.h"
 #include "state_directory.h"
+#include "systemd.h"
 
 enum {
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
@@ -22,6 +23,8 @@ enum {
     SESSIONS_INITIAL = 16,
     MEMORY_SHARE = 4, // a run may take a quarter of the machine's memory: the job and others need the rest
 };
+
+static const uint32_t RUNS_UNTOLD = UINT32_MAX;
 
 struct server {
     const struct gd_server_options *options;
@@ -37,6 +40,7 @@ struct server {
     struct gd_session_host host;
     struct gd_session **sessions;
     uint32_t n_sessions, sessions_capacity;
+    uint32_t runs_told; // to systemd
     bool stopping;
     bool gave_up; // on writing what was submitted
 };
@@ -54,6 +58,25 @@ static void for_each_session(struct server *server, void (*visit)(struct gd_sess
     for (uint32_t i = server->n_sessions; i-- > 0;)
         if (i < server->n_sessions)
             visit(server->sessions[i]);
+}
+
+// Tells systemd how many runs there are, where that has changed.
+static void tell_runs(struct server *server) {
+    char line[64];
+    uint32_t runs = 0;
+
+    for (uint32_t i = 0; i < server->n_sessions; i++)
+        runs += gd_session_has_run(server->sessions[i]);
+    if (runs == server->runs_told)
+        return;
+    server->runs_told = runs;
+    snprintf(line, sizeof(line), "STATUS=%s %u %s", server->stopping ? "Finishing" : "Serving", runs,
+             runs == 1 ? "run" : "runs");
+    gd_systemd_notify(line);
+}
+
+static void on_session_attached(void *context) {
+    tell_runs(context);
 }
 
 static void stop_listening(struct server *server) {
@@ -85,6 +108,9 @@ static void stop(struct server *server) {
     if (server->stopping)
         return;
     server->stopping = server->host.stopping = true;
+    gd_systemd_notify("STOPPING=1");
+    server->runs_told = RUNS_UNTOLD;
+    tell_runs(server);
     stop_listening(server);
     uv_timer_start(&server->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
     for_each_session(server, gd_session_stop);
@@ -114,7 +140,8 @@ static void on_session_gone(void *context, struct gd_session *session) {
             server->sessions[i] = server->sessions[--server->n_sessions];
             break;
         }
-    if (!server->options->socket_path)
+    tell_runs(server);
+    if (server->options->connection_fd >= 0)
         stop(server);
     end_if_empty(server);
 }
@@ -186,6 +213,8 @@ static int start_listening(struct server *server) {
     }
     server->listener_poll.data = server;
     uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
+    gd_systemd_notify("READY=1");
+    tell_runs(server);
     gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->listener.path, server->options->workers,
            server->options->kernels->name);
     return 0;
@@ -231,6 +260,7 @@ static int init(struct server *server) {
         .workers = server->options->workers,
         .notify = notify,
         .holder_of = holder_of,
+        .attached = on_session_attached,
         .gone = on_session_gone,
         .context = server,
     };
@@ -238,14 +268,15 @@ static int init(struct server *server) {
 }
 
 int gd_server_run(const struct gd_server_options *options) {
-    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}};
+    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}, .runs_told = RUNS_UNTOLD};
 
     int result = init(&server);
     if (result < 0) {
         gd_log(GD_LOG_ERROR, "cannot start: %s", strerror(-result));
         return EXIT_FAILURE;
     }
-    result = options->socket_path ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
+    result =
+        options->connection_fd < 0 ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
     if (result < 0)
         stop(&server);
     uv_run(&server.loop, UV_RUN_DEFAULT);

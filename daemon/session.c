@@ -170,6 +170,10 @@ static void watch_pidfd_consume(struct gd_session *session, int pidfd) {
     uv_poll_start(&session->pidfd_poll, UV_READABLE, on_trainer_exit);
 }
 
+bool gd_session_has_run(const struct gd_session *session) {
+    return session->phase == SESSION_RUNNING || (session->phase == SESSION_OVER && session->run && session->run->file);
+}
+
 bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id) {
     return session->memory_id.inode == id->inode && session->memory_id.device == id->device;
 }
@@ -263,6 +267,7 @@ static void finish_attach(struct gd_session *session) {
     gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file),
                       gd_event_file_path(session->run->file));
     session->phase = SESSION_RUNNING;
+    session->host->attached(session->host->context);
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,
            (unsigned long long)session->run->open_run->elements, session->run->open_run->max_lag,

@@ -25,6 +25,7 @@ struct gd_session_host {
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.
     struct gd_session *(*holder_of)(void *context, const struct gd_memory_id *id);
+    void (*attached)(void *context);                         // one session more has a run
     void (*gone)(void *context, struct gd_session *session); // the session is freed after this call
     void *context;
 };
@@ -35,6 +36,9 @@ __attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_s
 
 // Whether its run's memory is this one.
 bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id);
+
+// Whether it has a run that is attached or still being finished.
+bool gd_session_has_run(const struct gd_session *session);
 
 // Starts whatever work the run has, and ends the session when it has nothing more to do.
 void gd_session_advance(struct gd_session *session);

@@ -15,6 +15,8 @@
 
 #include "scratch.h"
 
+enum { ARGUMENTS_MAX = 8 };
+
 // Generous: a sanitizer's daemon on a loaded machine. A test that passes never waits this long.
 static const double START_SECONDS = 20.0, STOP_SECONDS = 20.0;
 
@@ -24,13 +26,18 @@ const char *daemon_process_program(void) {
     return program;
 }
 
-static _Noreturn void become_daemon(const char *program, const struct daemon_process *daemon) {
+static _Noreturn void become_daemon(const char *program, const struct daemon_process *daemon,
+                                    const char *const *arguments, void (*prepare)(void)) {
+    char *argv[ARGUMENTS_MAX + 2] = {strdup(program)};
+    for (size_t i = 0; i < ARGUMENTS_MAX && arguments[i]; i++)
+        argv[i + 1] = strdup(arguments[i]);
     prctl(PR_SET_PDEATHSIG, SIGKILL); // a test that crashed leaves nothing behind
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (log >= 0)
         dup2(log, STDERR_FILENO);
-    execl(program, program, "--socket", daemon->socket, "--workers", "2", "--state-directory", daemon->state,
-          (char *)NULL);
+    if (prepare)
+        prepare();
+    execv(program, argv);
     _exit(127);
 }
 
@@ -47,23 +54,37 @@ static bool is_up_or_gone(const void *context) {
     return scratch_wait_readable(daemon->pidfd, 0.0);
 }
 
-void daemon_process_start(struct daemon_process *daemon, const char *directory) {
+void daemon_process_launch(struct daemon_process *daemon, const char *directory, const char *const *arguments,
+                           void (*prepare)(void)) {
     const char *program = daemon_process_program();
     snprintf(daemon->socket, sizeof(daemon->socket), "%s/socket", directory);
     snprintf(daemon->log, sizeof(daemon->log), "%s/daemon.log", directory);
     snprintf(daemon->state, sizeof(daemon->state), "%s/state", directory);
+    unlink(daemon->log); // old lines would count as this one's
     daemon->pid = fork();
     cr_assert(daemon->pid >= 0);
     if (daemon->pid == 0)
-        become_daemon(program, daemon);
+        become_daemon(program, daemon, arguments, prepare);
     daemon->pidfd = (int)syscall(SYS_pidfd_open, daemon->pid, 0);
     cr_assert(daemon->pidfd >= 0, "pidfd_open: %s", strerror(errno));
-    cr_assert(scratch_wait_until(is_up_or_gone, daemon, START_SECONDS), "the daemon does not listen");
-    cr_assert_not(scratch_wait_readable(daemon->pidfd, 0.0), "%s did not start", program);
+}
+
+bool daemon_process_comes_up(struct daemon_process *daemon) {
+    cr_assert(scratch_wait_until(is_up_or_gone, daemon, START_SECONDS), "the daemon neither listens nor ends");
+    return !scratch_wait_readable(daemon->pidfd, 0.0);
+}
+
+void daemon_process_start(struct daemon_process *daemon, const char *directory) {
+    char socket[DAEMON_PATH_BYTES], state[DAEMON_PATH_BYTES];
+    snprintf(socket, sizeof(socket), "%s/socket", directory);
+    snprintf(state, sizeof(state), "%s/state", directory);
+    const char *const arguments[] = {"--socket", socket, "--workers", "2", "--state-directory", state, NULL};
+    daemon_process_launch(daemon, directory, arguments, NULL);
+    cr_assert(daemon_process_comes_up(daemon), "the daemon did not start");
 }
 
 // Waits for its end; its wait status.
-static int reap(struct daemon_process *daemon) {
+int daemon_process_wait_end(struct daemon_process *daemon) {
     int status;
     cr_assert(scratch_wait_readable(daemon->pidfd, STOP_SECONDS), "the daemon does not end");
     cr_assert(waitpid(daemon->pid, &status, 0) == daemon->pid);
@@ -80,7 +101,7 @@ static void print_log(const struct daemon_process *daemon) {
 
 void daemon_process_stop(struct daemon_process *daemon) {
     kill(daemon->pid, SIGTERM);
-    int status = reap(daemon);
+    int status = daemon_process_wait_end(daemon);
     bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (!clean)
         print_log(daemon);
@@ -89,7 +110,7 @@ void daemon_process_stop(struct daemon_process *daemon) {
 
 void daemon_process_kill(struct daemon_process *daemon) {
     kill(daemon->pid, SIGKILL);
-    reap(daemon);
+    daemon_process_wait_end(daemon);
 }
 
 void daemon_process_freeze(const struct daemon_process *daemon) {

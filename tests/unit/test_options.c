@@ -42,6 +42,10 @@ Test(options, takes_what_is_given_and_has_a_default_for_the_rest) {
     cr_assert_eq(options.workers, 64);
     cr_assert_null(options.state_directory);
 
+    cr_assert_eq(parse((const char *[]){NULL}, &options, &action, &error), 0);
+    cr_assert_null(options.socket_path);
+    cr_assert_eq(options.connection_fd, -1);
+
     const char *const state[] = {"--socket", "/s", "--state-directory", "/d", NULL};
     cr_assert_eq(parse(state, &options, &action, &error), 0);
     cr_assert_str_eq(options.state_directory, "given");
@@ -63,7 +67,6 @@ Test(options, refuses_by_option_value_and_limits) {
         const char *arguments[ARGUMENTS_MAX - 1];
         const char *says;
     } cases[] = {
-        {{NULL}, "give either --socket or --connection-fd"},
         {{"--socket", "/s", "--connection-fd", "3", NULL}, "give either --socket or --connection-fd"},
         {{"--socket", "/s", "more", NULL}, "unexpected argument more"},
         {{"--sockets", "/s", NULL}, "--sockets is no option"},
