@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum {
     TABLE_SIZE = 4096, // open addressing, at most a quarter full; a power of two
@@ -17,6 +18,7 @@ struct user_tag {
 };
 
 struct gd_user_tags {
+    uint64_t key[3];
     uint32_t used; // user tags, without the reserved ones
     struct user_tag *by_index[GRADIENTD_USER_TAGS_MAX];
     struct user_tag table[TABLE_SIZE];
@@ -24,11 +26,29 @@ struct gd_user_tags {
 
 static_assert(USED_MAX * 2 < TABLE_SIZE, "probing ends at a free entry");
 
-static struct user_tag *find(struct gd_user_tags *tags, const char *name) {
-    uint32_t hash = 2166136261u; // FNV-1a
+// A polynomial in key[0] over the field of this prime, then an affine map. The key is not known outside, so two names
+// share a place with a chance of 1 / TABLE_SIZE plus that of a common root, 256 / HASH_PRIME, whoever chose them
+// (Carter and Wegman 1979).
+static const uint64_t HASH_PRIME = 2147483647; // 2^31 - 1
+
+static uint32_t hash(const struct gd_user_tags *tags, const char *name) {
+    uint64_t value = 1;
     for (const char *c = name; *c; c++)
-        hash = (hash ^ (unsigned char)*c) * 16777619u;
-    for (uint32_t at = hash % TABLE_SIZE;; at = (at + 1) % TABLE_SIZE)
+        value = (value * tags->key[0] + (unsigned char)*c) % HASH_PRIME;
+    return (uint32_t)((value * tags->key[1] + tags->key[2]) % HASH_PRIME % TABLE_SIZE);
+}
+
+static int draw_key(struct gd_user_tags *tags) {
+    uint32_t random[3];
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return -EIO;
+    for (int i = 0; i < 3; i++)
+        tags->key[i] = random[i] % (HASH_PRIME - 1) + 1;
+    return 0;
+}
+
+static struct user_tag *find(struct gd_user_tags *tags, const char *name) {
+    for (uint32_t at = hash(tags, name);; at = (at + 1) % TABLE_SIZE)
         if (!tags->table[at].name || strcmp(tags->table[at].name, name) == 0)
             return &tags->table[at];
 }
@@ -37,6 +57,11 @@ int gd_user_tags_new(struct gd_user_tags **ret_tags) {
     struct gd_user_tags *tags = calloc(1, sizeof(*tags));
     if (!tags)
         return -ENOMEM;
+    int result = draw_key(tags);
+    if (result < 0) {
+        free(tags);
+        return result;
+    }
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
         struct gd_tag_text text;
         gd_tag_describe((enum gd_tag)tag, &text);

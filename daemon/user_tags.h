@@ -1,4 +1,5 @@
-// The trainer's own scalar tags of one run: name to index, and the last step of each. Own tags are reserved.
+// The trainer's own scalar tags of one run: name to index, and the last step of each. Own tags are reserved. Places in
+// the table depend on a key drawn for it, so no choice of names makes looking them up slow.
 #pragma once
 
 #include <stdint.h>
@@ -9,6 +10,7 @@
 
 struct gd_user_tags;
 
+// Returns 0, -ENOMEM, or -EIO when the kernel gives no random key.
 __attribute__((warn_unused_result)) int gd_user_tags_new(struct gd_user_tags **ret_tags);
 void gd_user_tags_free(struct gd_user_tags *tags);
 
