@@ -1,0 +1,202 @@
+#include "quota.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#define MESSAGE UINT64_C(1000000000) // one in the unit of gd_rate.level, so that a nanosecond pays off a whole number
+
+struct gd_account {
+    struct gd_quota *quota;
+    struct gd_account *next;
+    uid_t uid;
+    uint64_t held[GD_QUOTA_KINDS];
+    struct gd_rate rate;
+};
+
+struct gd_quota {
+    pthread_mutex_t mutex; // of the list and of what accounts hold
+    struct gd_quota_limits limits;
+    struct gd_account *accounts;
+    bool freed; // but for what is still charged
+};
+
+int gd_quota_new(const struct gd_quota_limits *limits, struct gd_quota **ret_quota) {
+    assert(limits->messages_per_second > 0 && limits->messages_per_second <= GD_QUOTA_MESSAGES_MAX);
+    struct gd_quota *quota = calloc(1, sizeof(*quota));
+    if (!quota)
+        return -ENOMEM;
+    pthread_mutex_init(&quota->mutex, NULL);
+    quota->limits = *limits;
+    *ret_quota = quota;
+    return 0;
+}
+
+static bool holds_nothing(const struct gd_account *account) {
+    for (int kind = 0; kind < GD_QUOTA_KINDS; kind++)
+        if (account->held[kind] > 0)
+            return false;
+    return true;
+}
+
+// Unlocks; frees a quota that was given up, with its last charge.
+static void unlock(struct gd_quota *quota) {
+    bool last = quota->freed;
+    for (const struct gd_account *account = quota->accounts; account && last; account = account->next)
+        last = holds_nothing(account);
+    pthread_mutex_unlock(&quota->mutex);
+    if (!last)
+        return;
+    for (struct gd_account *account = quota->accounts, *next; account; account = next) {
+        next = account->next;
+        free(account);
+    }
+    pthread_mutex_destroy(&quota->mutex);
+    free(quota);
+}
+
+void gd_quota_free(struct gd_quota *quota) {
+    if (!quota)
+        return;
+    pthread_mutex_lock(&quota->mutex);
+    quota->freed = true;
+    unlock(quota);
+}
+
+// The uid's account, a new one if need be; NULL: out of memory.
+static struct gd_account *find(struct gd_quota *quota, uid_t uid) {
+    for (struct gd_account *account = quota->accounts; account; account = account->next)
+        if (account->uid == uid)
+            return account;
+    struct gd_account *account = calloc(1, sizeof(*account));
+    if (!account)
+        return NULL;
+    *account = (struct gd_account){.quota = quota, .next = quota->accounts, .uid = uid};
+    quota->accounts = account;
+    return account;
+}
+
+static int refuse(const struct gd_account *account, enum gd_quota_kind kind, uint64_t amount,
+                  struct gd_error *ret_error) {
+    static const struct {
+        const char *field, *unit;
+    } kinds[] = {
+        [GD_QUOTA_CONNECTIONS] = {"connections", ""},
+        [GD_QUOTA_RUNS] = {"runs", ""},
+        [GD_QUOTA_FDS] = {"fds", ""},
+        [GD_QUOTA_MEMORY] = {"memory", " bytes"},
+    };
+    return gd_error_set(ret_error, GD_ERROR_QUOTA, kinds[kind].field,
+                        "%s is %llu%s, uid %u holds %llu already, the limit is %llu", kinds[kind].field,
+                        (unsigned long long)amount, kinds[kind].unit, (unsigned)account->uid,
+                        (unsigned long long)account->held[kind], (unsigned long long)account->quota->limits.most[kind]);
+}
+
+int gd_quota_charge(struct gd_quota *quota, uid_t uid, enum gd_quota_kind kind, uint64_t amount,
+                    struct gd_charge *charge, struct gd_error *ret_error) {
+    int result = 0;
+
+    pthread_mutex_lock(&quota->mutex);
+    struct gd_account *account = find(quota, uid);
+    assert(charge->amount == 0 || (charge->account == account && charge->kind == kind));
+    if (!account)
+        result = -ENOMEM;
+    else if (account->held[kind] > quota->limits.most[kind] || amount > quota->limits.most[kind] - account->held[kind])
+        result = refuse(account, kind, amount, ret_error);
+    else {
+        account->held[kind] += amount;
+        *charge = (struct gd_charge){account, kind, charge->amount + amount};
+    }
+    unlock(quota);
+    return result;
+}
+
+void gd_charge_release(struct gd_charge *charge) {
+    struct gd_account *account = charge->account;
+    if (charge->amount > 0) {
+        pthread_mutex_lock(&account->quota->mutex);
+        account->held[charge->kind] -= charge->amount;
+        unlock(account->quota);
+    }
+    *charge = (struct gd_charge){0};
+}
+
+void gd_charge_move(struct gd_charge *from, uint64_t amount, struct gd_charge *to) {
+    if (amount > from->amount)
+        amount = from->amount;
+    if (amount == 0)
+        return;
+    assert(to->amount == 0 || (to->account == from->account && to->kind == from->kind));
+    *to = (struct gd_charge){from->account, from->kind, to->amount + amount};
+    from->amount -= amount;
+}
+
+// What was sent is paid off by the time that passes.
+static void pay_off(struct gd_rate *rate, uint64_t now_ns, uint64_t messages_per_second) {
+    assert(now_ns >= rate->at_ns);
+    uint64_t elapsed_ns = now_ns - rate->at_ns;
+    if (elapsed_ns > rate->level / messages_per_second) // the product might not fit
+        rate->level = 0;
+    else
+        rate->level -= elapsed_ns * messages_per_second;
+    rate->at_ns = now_ns;
+}
+
+void gd_rate_init(struct gd_rate *rate, const struct gd_charge *connection, uint64_t now_ns) {
+    struct gd_account *account = connection->account;
+    assert(connection->kind == GD_QUOTA_CONNECTIONS && connection->amount > 0);
+    pay_off(&account->rate, now_ns, account->quota->limits.messages_per_second);
+    *rate = (struct gd_rate){account->rate.level / account->held[GD_QUOTA_CONNECTIONS], now_ns};
+}
+
+static void count(struct gd_rate *rate, uint64_t most) {
+    rate->level = rate->level + MESSAGE < most ? rate->level + MESSAGE : most;
+}
+
+int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *rate, uint64_t now_ns,
+                           struct gd_error *ret_error) {
+    // the connection keeps the account, and only this thread changes how many connections there are: no lock
+    struct gd_account *account = connection->account;
+    assert(connection->kind == GD_QUOTA_CONNECTIONS && connection->amount > 0);
+    uint64_t limit = account->quota->limits.messages_per_second;
+    uint64_t connections = account->held[GD_QUOTA_CONNECTIONS];
+    uint64_t share = limit > connections ? limit / connections : 1;
+
+    pay_off(&account->rate, now_ns, limit);
+    pay_off(rate, now_ns, share);
+    if (account->rate.level + MESSAGE > limit * MESSAGE && rate->level + MESSAGE > share * MESSAGE)
+        return gd_error_set(
+            ret_error, GD_ERROR_QUOTA, "messages",
+            "messages: uid %u sent more than %llu within a second over %llu connections, the limit is %llu",
+            (unsigned)account->uid, (unsigned long long)limit, (unsigned long long)connections,
+            (unsigned long long)limit);
+    count(&account->rate, limit * MESSAGE);
+    count(rate, limit * MESSAGE);
+    return 0;
+}
+
+void gd_quota_sweep(struct gd_quota *quota, uint64_t now_ns) {
+    pthread_mutex_lock(&quota->mutex);
+    for (struct gd_account **at = &quota->accounts; *at;) {
+        struct gd_account *account = *at;
+        pay_off(&account->rate, now_ns, quota->limits.messages_per_second);
+        if (holds_nothing(account) && account->rate.level == 0) {
+            *at = account->next;
+            free(account);
+        } else {
+            at = &account->next;
+        }
+    }
+    unlock(quota);
+}
+
+uint32_t gd_quota_accounts(struct gd_quota *quota) {
+    uint32_t accounts = 0;
+    pthread_mutex_lock(&quota->mutex);
+    for (const struct gd_account *account = quota->accounts; account; account = account->next)
+        accounts++;
+    unlock(quota);
+    return accounts;
+}
