@@ -62,15 +62,31 @@ static void place_chunks(struct gd_analysis *analysis) {
     }
 }
 
+static uint64_t count_chunks(const struct gd_open_run *open_run) {
+    uint64_t n_chunks = 0;
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        n_chunks += chunks_of(&open_run->groups[i]);
+    return n_chunks;
+}
+
+uint64_t gd_analysis_bytes(const struct gd_open_run *open_run) {
+    const struct gd_analysis *analysis = NULL;
+    return sizeof(*analysis) + open_run->n_groups * (sizeof(*analysis->groups) + sizeof(*analysis->group_steps)) +
+           count_chunks(open_run) * (sizeof(*analysis->chunks) + sizeof(*analysis->chunk_sums));
+}
+
 int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *memory,
                     const struct gd_kernels *kernels, struct gd_analysis **ret_analysis) {
     assert(open_run->n_groups > 0);
     struct gd_analysis *analysis = calloc(1, sizeof(*analysis));
     if (!analysis)
         return -ENOMEM;
-    *analysis = (struct gd_analysis){.open_run = open_run, .memory = memory, .kernels = kernels};
-    for (uint32_t i = 0; i < open_run->n_groups; i++)
-        analysis->n_chunks += chunks_of(&open_run->groups[i]);
+    *analysis = (struct gd_analysis){
+        .open_run = open_run,
+        .memory = memory,
+        .kernels = kernels,
+        .n_chunks = count_chunks(open_run),
+    };
 
     analysis->groups = calloc(open_run->n_groups, sizeof(*analysis->groups));
     analysis->group_steps = calloc(open_run->n_groups, sizeof(*analysis->group_steps));

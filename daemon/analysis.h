@@ -24,6 +24,9 @@ struct gd_analysis_result {
     struct gd_adam_step step; // meaningful for an applied snapshot
 };
 
+// What gd_analysis_new() allocates.
+uint64_t gd_analysis_bytes(const struct gd_open_run *open_run);
+
 // `open_run` and `memory` must outlive it. Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_analysis_new(const struct gd_open_run *open_run,
                                                         const struct gd_memory *memory,

@@ -75,16 +75,16 @@ int gd_connection_new_consume(uv_loop_t *loop, int fd, const struct gd_connectio
     return 0;
 }
 
-struct ucred gd_connection_peer(const struct gd_connection *connection) {
+struct ucred gd_connection_peer(int fd) {
     struct ucred peer = {.uid = (uid_t)-1, .gid = (gid_t)-1};
     socklen_t bytes = sizeof(peer);
-    if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
         return (struct ucred){.uid = (uid_t)-1, .gid = (gid_t)-1};
     return peer;
 }
 
-int gd_connection_steal_fd(struct gd_connection *connection) {
-    return gd_fd_queue_steal(&connection->fds);
+int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge) {
+    return gd_fd_queue_steal(&connection->fds, charge);
 }
 
 static void break_off(struct gd_connection *connection, const char *field, const char *text) {
@@ -168,7 +168,7 @@ static void check_drained(struct gd_connection *connection) {
     connection->handlers.drained(connection->context);
 }
 
-static int take_fds(struct gd_connection *connection, struct msghdr *header) {
+static int take_fds(struct gd_connection *connection, struct msghdr *header, struct gd_charge *charge) {
     int result = header->msg_flags & MSG_CTRUNC ? -ENOBUFS : 0;
     for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control; control = CMSG_NXTHDR(header, control)) {
         if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS)
@@ -177,35 +177,44 @@ static int take_fds(struct gd_connection *connection, struct msghdr *header) {
         for (size_t i = 0; i < n_fds; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
-            if (gd_fd_queue_push_consume(&connection->fds, fd) < 0)
+            if (gd_fd_queue_push_consume(&connection->fds, fd, charge) < 0)
                 result = -ENOBUFS;
         }
     }
     return result;
 }
 
-// One recvmsg, and what comes of it.
+// One recvmsg, and what comes of it. Descriptors that nobody pays for stay outside: the kernel drops them.
 static void receive(struct gd_connection *connection) {
     union {
         char bytes[CMSG_SPACE(GRADIENTD_FDS_MAX * sizeof(int))];
         struct cmsghdr alignment;
     } control;
+    struct gd_charge charge = {0};
+    struct gd_error refusal;
+    int charged = connection->handlers.charge_fds(connection->context, &charge, &refusal);
     struct iovec vector = {connection->input + connection->input_bytes,
                            connection->input_capacity - connection->input_bytes};
     struct msghdr header = {.msg_iov = &vector,
                             .msg_iovlen = 1,
                             .msg_control = control.bytes,
-                            .msg_controllen = sizeof(control.bytes)};
+                            .msg_controllen = charged == 0 ? sizeof(control.bytes) : 0};
 
     ssize_t bytes = recvmsg(connection->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (bytes < 0 && (errno == EAGAIN || errno == EINTR))
+    int failure = errno;
+    int taken = bytes > 0 ? take_fds(connection, &header, &charge) : 0;
+    gd_charge_release(&charge);
+    if (bytes < 0 && (failure == EAGAIN || failure == EINTR))
         return;
     if (bytes <= 0) {
         gd_connection_close(connection);
         return;
     }
-    if (take_fds(connection, &header) < 0) {
-        break_off(connection, "fds", "more descriptors came than any message declares");
+    if (taken < 0) {
+        if (charged == -EBADMSG)
+            connection->handlers.broken(connection->context, &refusal);
+        else
+            break_off(connection, "fds", "more descriptors came than any message declares");
         return;
     }
     connection->input_bytes += (size_t)bytes;

@@ -9,6 +9,7 @@
 
 #include "frame.h"
 #include "gradientd.pb-c.h"
+#include "quota.h"
 
 struct gd_connection;
 
@@ -17,6 +18,9 @@ struct gd_connection_handlers {
     // frame->payload_bytes is not 0, `payload` is called next with what follows the message, in pieces as they come.
     void (*message)(void *context, const struct gd_frame *frame);
     void (*payload)(void *context, const uint8_t *data, size_t bytes);
+    // Descriptors may be about to come, as many as a message can bring: charges for them. Returns 0, or a negative
+    // errno with *ret_error set; then they are not received.
+    int (*charge_fds)(void *context, struct gd_charge *charge, struct gd_error *ret_error);
     // After gd_connection_drain(): all that had arrived by then is handled; nothing more will be read.
     void (*drained)(void *context);
     // The peer broke the frame protocol; the handler will want to say so and close.
@@ -30,11 +34,11 @@ __attribute__((warn_unused_result)) int gd_connection_new_consume(uv_loop_t *loo
                                                                   const struct gd_connection_handlers *handlers,
                                                                   void *context, struct gd_connection **ret_connection);
 
-// The peer's credentials as the kernel recorded them at connect; pid is 0 across pid namespaces.
-struct ucred gd_connection_peer(const struct gd_connection *connection);
+// The credentials of a socket's peer as the kernel recorded them at connect; pid is 0 across pid namespaces.
+struct ucred gd_connection_peer(int fd);
 
-// The oldest received descriptor, now the caller's; -1 when there is none.
-int gd_connection_steal_fd(struct gd_connection *connection);
+// The oldest received descriptor, now the caller's as is its part of the charge, in `charge`; -1 when there is none.
+int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge);
 
 // Whether messages wait for the peer to read what was sent before.
 bool gd_connection_is_backed_up(const struct gd_connection *connection);

@@ -108,11 +108,12 @@ static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **
         tag_bytes += strlen(scalars[i]->tag) + 1;
     size_t present_bytes = groups_present ? groups_present->len : 0;
 
-    struct gd_submission *submission =
-        calloc(1, sizeof(*submission) + n_rates * sizeof(struct gd_adam_rates) +
-                      n_scalars * sizeof(struct gd_user_scalar) + present_bytes + tag_bytes);
+    size_t block_bytes = sizeof(struct gd_submission) + n_rates * sizeof(struct gd_adam_rates) +
+                         n_scalars * sizeof(struct gd_user_scalar) + present_bytes + tag_bytes;
+    struct gd_submission *submission = calloc(1, block_bytes);
     if (!submission)
         return NULL;
+    submission->bytes = block_bytes;
     submission->rates = (struct gd_adam_rates *)(submission + 1);
     submission->n_rates = (uint32_t)n_rates;
     submission->scalars = (struct gd_user_scalar *)(submission->rates + n_rates);

@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "decode.h"
 #include "decode_optimizer.h"
+#include "quota.h"
 #include "text.h"
 
 enum { DEFAULT_MAX_LAG = 5, DEFAULT_INFLIGHT = 2 };
@@ -25,6 +26,14 @@ void gd_open_run_free(struct gd_open_run *open_run) {
     free(open_run->parameter_groups);
     free(open_run->start_learning_rates);
     free(open_run);
+}
+
+uint64_t gd_open_run_bytes(const struct gd_open_run *open_run) {
+    uint64_t bytes = sizeof(*open_run) + open_run->n_groups * (sizeof(*open_run->groups) + GD_BLOCK_BYTES) +
+                     open_run->n_parameter_groups * sizeof(*open_run->parameter_groups);
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        bytes += open_run->groups[i].name ? strlen(open_run->groups[i].name) + 1 : 0;
+    return bytes;
 }
 
 static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {

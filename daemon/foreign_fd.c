@@ -2,24 +2,39 @@
 
 #include <limits.h>
 #include <pthread.h>
-#include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+struct closing {
+    int fd;
+    struct gd_charge charge;
+};
+
 static void *close_fd(void *argument) {
-    close((int)(intptr_t)argument);
+    struct closing *closing = argument;
+    close(closing->fd);
+    gd_charge_release(&closing->charge);
+    free(closing);
     return NULL;
 }
 
-void gd_foreign_fd_close(int fd) {
+void gd_foreign_fd_close(int fd, struct gd_charge *charge) {
     pthread_attr_t attributes;
     pthread_t thread;
 
     if (fd < 0)
         return;
+    struct closing *closing = calloc(1, sizeof(*closing));
+    if (!closing) {
+        close(fd);
+        return;
+    }
+    closing->fd = fd;
+    gd_charge_move(charge, 1, &closing->charge);
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN);
-    if (pthread_create(&thread, &attributes, close_fd, (void *)(intptr_t)fd) != 0) // NOLINT: a number, not a pointer
-        close(fd);
+    if (pthread_create(&thread, &attributes, close_fd, closing) != 0)
+        close_fd(closing);
     pthread_attr_destroy(&attributes);
 }

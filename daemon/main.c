@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -24,6 +25,16 @@ static void detach(int connection_fd) {
     fcntl(connection_fd, F_SETFL, O_NONBLOCK);
 }
 
+// Each run takes three descriptors, so the usual soft limit of 1,024 would end what the quotas of a few users allow. A
+// private daemon serves one run: there the limit that the user has set for the job stands.
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit); // without it, clients beyond the limit wait in the socket's backlog
+}
+
 int main(int argc, char **argv) {
     struct gd_server_options options;
     enum gd_options_action action;
@@ -42,7 +53,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gradientd: GRADIENTD_KERNELS is %s, which is unknown or needs another machine\n", kernels);
         return USAGE_ERROR;
     }
-    if (options.connection_fd >= 0)
+    if (options.connection_fd < 0)
+        raise_descriptor_limit();
+    else
         detach(options.connection_fd);
     return gd_server_run(&options);
 }

@@ -40,6 +40,9 @@ struct gd_open_run {
 
 void gd_open_run_free(struct gd_open_run *open_run);
 
+// What it takes in memory. The names count once they are read.
+uint64_t gd_open_run_bytes(const struct gd_open_run *open_run);
+
 struct gd_user_scalar {
     const char *tag;
     float value;
@@ -63,6 +66,7 @@ enum gd_delivery {
 // One of the four messages that commit in sequence. One heap block; everything it points to lies in the block.
 struct gd_submission {
     struct gd_submission *next;
+    size_t bytes; // of the block
     enum gd_submission_kind kind;
     uint64_t sequence;
 

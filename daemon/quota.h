@@ -22,7 +22,10 @@ struct gd_quota_limits {
     uint32_t messages_per_second;  // of a uid: 1 to GD_QUOTA_MESSAGES_MAX
 };
 
-enum { GD_QUOTA_MESSAGES_MAX = 1000000000 }; // a second, in billionths of a message, still fits 64 bits
+enum {
+    GD_QUOTA_MESSAGES_MAX = 1000000000, // a second, in billionths of a message, still fits 64 bits
+    GD_BLOCK_BYTES = 32,                // what malloc adds to a small block at most, for charges of many of them
+};
 
 struct gd_quota;
 struct gd_account;

@@ -1,9 +1,12 @@
 #include "reply.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "frame.h"
 #include "gradientd.pb-c.h"
 #include "gradientd/protocol.h"
 
@@ -80,17 +83,38 @@ void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequ
     gd_connection_send(connection, &message);
 }
 
-void gd_reply_error(struct gd_connection *connection, const struct gd_error *error) {
-    char field[64], text[GD_ERROR_TEXT_BYTES]; // protobuf-c's fields are not const
-    snprintf(field, sizeof(field), "%s", error->field);
-    snprintf(text, sizeof(text), "%s", error->text);
-    Gradientd__Error reply = GRADIENTD__ERROR__INIT;
-    reply.code = (Gradientd__ErrorCode)error->code;
-    reply.field = field;
-    reply.text = text;
+// An Error in a frame. protobuf-c's fields are not const, hence the copies.
+struct error_reply {
+    char field[64], text[GD_ERROR_TEXT_BYTES];
+    Gradientd__Error error;
+    Gradientd__DaemonMessage message;
+};
 
-    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
-    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
-    message.error = &reply;
-    gd_connection_send(connection, &message);
+static void error_reply_init(struct error_reply *reply, const struct gd_error *error) {
+    snprintf(reply->field, sizeof(reply->field), "%s", error->field);
+    snprintf(reply->text, sizeof(reply->text), "%s", error->text);
+    reply->error = (Gradientd__Error)GRADIENTD__ERROR__INIT;
+    reply->error.code = (Gradientd__ErrorCode)error->code;
+    reply->error.field = reply->field;
+    reply->error.text = reply->text;
+    reply->message = (Gradientd__DaemonMessage)GRADIENTD__DAEMON_MESSAGE__INIT;
+    reply->message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
+    reply->message.error = &reply->error;
+}
+
+void gd_reply_error(struct gd_connection *connection, const struct gd_error *error) {
+    struct error_reply reply;
+    error_reply_init(&reply, error);
+    gd_connection_send(connection, &reply.message);
+}
+
+void gd_reply_error_to(int fd, const struct gd_error *error) {
+    uint8_t frame[GRADIENTD_FRAME_HEADER_BYTES + 2 * sizeof(struct error_reply)];
+    struct error_reply reply;
+    error_reply_init(&reply, error);
+    size_t message_bytes = gradientd__daemon_message__get_packed_size(&reply.message);
+    assert(GRADIENTD_FRAME_HEADER_BYTES + message_bytes <= sizeof(frame));
+    gd_frame_write_header(frame, (uint32_t)message_bytes, 0);
+    gradientd__daemon_message__pack(&reply.message, frame + GRADIENTD_FRAME_HEADER_BYTES);
+    (void)send(fd, frame, GRADIENTD_FRAME_HEADER_BYTES + message_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 }

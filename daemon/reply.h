@@ -14,3 +14,6 @@ void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequ
                        const char *event_path);
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence);
 void gd_reply_error(struct gd_connection *connection, const struct gd_error *error);
+
+// To a client that gets no connection: as far as its socket takes it at once.
+void gd_reply_error_to(int fd, const struct gd_error *error);

@@ -23,6 +23,14 @@ static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
     run->phase = phase;
 }
 
+uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_layout *layout) {
+    uint64_t bytes = gd_open_run_bytes(open_run) + sizeof(struct gd_run) + gd_user_tags_bytes_max() +
+                     gd_analysis_bytes(open_run) + GD_RUN_QUEUE_BYTES_MAX;
+    bytes += layout->step_records_max;
+    bytes += 2 * layout->state_bytes; // the run's, and one to compare with when it goes on from its memory
+    return bytes;
+}
+
 int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
     struct gd_run *run = calloc(1, sizeof(*run));
     if (!run)
@@ -96,7 +104,7 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
     };
     int result = gd_event_file_new(&options, &run->file);
     if (result < 0)
-        gd_foreign_fd_close(attachment->event_fd);
+        gd_foreign_fd_close(attachment->event_fd, attachment->fds);
     return result;
 }
 
@@ -116,7 +124,7 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
                             "event_file is missing, and the run has begun one already");
     int result = past < 0 ? past : gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
     if (result < 0) {
-        gd_foreign_fd_close(attachment->event_fd);
+        gd_foreign_fd_close(attachment->event_fd, attachment->fds);
         return result;
     }
     result = start_file_consume(run, attachment, restored.written_bytes);
@@ -142,6 +150,7 @@ static void queue(struct gd_run *run, struct gd_submission *submission) {
     *run->queue_tail = submission;
     run->queue_tail = &submission->next;
     run->queued++;
+    run->queued_bytes += submission->bytes;
     if (submission->kind == GD_SUBMISSION_CLOSE)
         set_phase(run, GD_RUN_CLOSING);
 }
@@ -196,6 +205,10 @@ void gd_run_queue_arrived(struct gd_run *run) {
         free(submission);
 }
 
+bool gd_run_is_full(const struct gd_run *run) {
+    return run->queued >= GD_RUN_QUEUE_MAX || run->queued_bytes >= GD_RUN_QUEUE_BYTES_MAX;
+}
+
 void gd_run_stop(struct gd_run *run, bool leaving) {
     if (run->phase == GD_RUN_ACTIVE)
         set_phase(run, leaving ? GD_RUN_LEAVING : GD_RUN_CLOSING);
@@ -243,6 +256,7 @@ uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
     if (!run->queue_head)
         run->queue_tail = &run->queue_head;
     run->queued--;
+    run->queued_bytes -= submission->bytes;
     run->working = submission;
 
     run->input = (struct gd_analysis_input){.snapshot = submission, .state = run->state};

@@ -15,6 +15,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "message.h"
+#include "quota.h"
 #include "run_state.h"
 #include "user_tags.h"
 
@@ -27,7 +28,10 @@ enum gd_run_phase {
 };
 
 enum {
-    GD_RUN_QUEUE_MAX = 1024, // submissions a run holds before its socket is not read any more
+    // What a run holds of submissions before its socket is not read any more: their number, and their bytes for those
+    // with many scalars or parameter groups. One accepted submission has at most 0.4 MiB.
+    GD_RUN_QUEUE_MAX = 1024,
+    GD_RUN_QUEUE_BYTES_MAX = 4 << 20,
 };
 
 enum gd_slot_use { GD_SLOT_FREE, GD_SLOT_TAKEN };
@@ -48,6 +52,7 @@ struct gd_run {
     uint64_t received_starts;         // bit per array of the optimiser state
     struct gd_submission *queue_head, **queue_tail;
     uint32_t queued;
+    size_t queued_bytes;
     struct gd_submission *arriving;         // owned: accepted, its elements are still on their way
     _Atomic uint8_t slot_use[GD_SLOTS_MAX]; // taken at receipt by the loop, freed at commit by a worker
 
@@ -67,6 +72,10 @@ enum gd_run_next {
     GD_RUN_END,   // queue empty and the run is closing or leaving: call gd_run_end()
 };
 
+// What a run takes beside the memory of its layout, at most: the OpenRun itself, and what gd_run_new_consume(),
+// gd_run_attach() and the queue allocate.
+uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_layout *layout);
+
 // Takes over `open_run` on success. Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run);
 
@@ -74,9 +83,10 @@ __attribute__((warn_unused_result)) int gd_run_new_consume(struct gd_open_run *o
 void gd_run_free(struct gd_run *run);
 
 struct gd_run_attachment {
-    int memory_fd; // consumed in every case; -1: elements come inline
-    int event_fd;  // likewise; -1: the writer creates a file in the state directory
-    uid_t uid;     // of the client, like the pid
+    int memory_fd;         // consumed in every case; -1: elements come inline
+    int event_fd;          // likewise; -1: the writer creates a file in the state directory
+    struct gd_charge *fds; // of both: what is closed on a thread of its own takes its part along
+    uid_t uid;             // of the client, like the pid
     pid_t pid;
     const char *state_directory; // borrowed, NULL: there is none
     const struct gd_kernels *kernels;
@@ -102,6 +112,9 @@ uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes);
 
 // The arriving submission's elements are all there: queues it.
 void gd_run_queue_arrived(struct gd_run *run);
+
+// Whether as much is queued as the run may hold.
+bool gd_run_is_full(const struct gd_run *run);
 
 // No more submissions will come: the trainer is gone (`leaving` false) or the daemon stops (true).
 void gd_run_stop(struct gd_run *run, bool leaving);

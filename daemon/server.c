@@ -9,9 +9,11 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "connection.h"
 #include "decode.h"
 #include "listener.h"
 #include "log.h"
+#include "reply.h"
 #include "session.h"
 #include "state_directory.h"
 #include "systemd.h"
@@ -21,7 +23,7 @@ enum {
     ABANDON_TIMEOUT_MS = 1000,
     ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
-    MEMORY_SHARE = 4, // a run may take a quarter of the machine's memory: the job and others need the rest
+    NS_PER_MS = 1000000,
 };
 
 static const uint32_t RUNS_UNTOLD = UINT32_MAX;
@@ -33,10 +35,12 @@ struct server {
     uv_async_t progress; // a writer thread got on
     uv_timer_t stop_timer;
     uv_timer_t accept_timer; // runs while descriptors are short
+    uv_timer_t hello_timer;  // runs while a client may still have to say Hello
     uv_poll_t listener_poll;
     struct gd_listener listener;
     struct gd_arena arena;
     char *default_state_directory; // owned, NULL: none
+    struct gd_quota *quota;
     struct gd_session_host host;
     struct gd_session **sessions;
     uint32_t n_sessions, sessions_capacity;
@@ -51,6 +55,7 @@ static void close_handles(struct server *server) {
     uv_close((uv_handle_t *)&server->progress, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
+    uv_close((uv_handle_t *)&server->hello_timer, NULL);
 }
 
 // Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
@@ -154,23 +159,54 @@ static struct gd_session *holder_of(void *context, const struct gd_memory_id *id
     return NULL;
 }
 
-static int add_session_consume(struct server *server, int fd) {
-    if (server->n_sessions == server->sessions_capacity) {
-        uint32_t capacity = server->sessions_capacity ? 2 * server->sessions_capacity : SESSIONS_INITIAL;
-        struct gd_session **sessions = realloc(server->sessions, capacity * sizeof(*sessions));
-        if (!sessions) {
-            close(fd);
-            return -ENOMEM;
-        }
-        server->sessions = sessions;
-        server->sessions_capacity = capacity;
+static int reserve_session(struct server *server) {
+    if (server->n_sessions < server->sessions_capacity)
+        return 0;
+    uint32_t capacity = server->sessions_capacity ? 2 * server->sessions_capacity : SESSIONS_INITIAL;
+    struct gd_session **sessions = realloc(server->sessions, capacity * sizeof(*sessions));
+    if (!sessions)
+        return -ENOMEM;
+    server->sessions = sessions;
+    server->sessions_capacity = capacity;
+    return 0;
+}
+
+static void check_hellos(uv_timer_t *timer) {
+    struct server *server = timer->data;
+    uint64_t least_ms = UINT64_MAX;
+    for (uint32_t i = server->n_sessions; i-- > 0;) {
+        uint64_t left_ms = gd_session_check_hello(server->sessions[i]);
+        if (left_ms < least_ms)
+            least_ms = left_ms;
     }
-    int result = gd_session_new_consume(&server->host, fd, &server->sessions[server->n_sessions]);
+    if (least_ms < UINT64_MAX)
+        uv_timer_start(timer, check_hellos, least_ms, 0);
+}
+
+static int add_session_consume(struct server *server, int fd) {
+    struct ucred peer = gd_connection_peer(fd);
+    struct gd_holdings holdings = {0};
+    struct gd_error error;
+    uint64_t now_ns = uv_now(&server->loop) * NS_PER_MS;
+
+    gd_quota_sweep(server->quota, now_ns);
+    int result = gd_holdings_init(&holdings, server->quota, peer.uid, now_ns, &error);
+    if (result == -EBADMSG) {
+        gd_log(GD_LOG_WARNING, "client pid %d uid %u: refused: %s", peer.pid, peer.uid, error.text);
+        gd_reply_error_to(fd, &error);
+    }
+    if (result == 0)
+        result = reserve_session(server);
+    if (result == 0)
+        result = gd_session_new_consume(&server->host, fd, &holdings, &server->sessions[server->n_sessions]);
     if (result < 0) {
+        gd_holdings_release(&holdings);
         close(fd);
         return result;
     }
     server->n_sessions++;
+    if (!uv_is_active((uv_handle_t *)&server->hello_timer))
+        check_hellos(&server->hello_timer);
     return 0;
 }
 
@@ -194,7 +230,7 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
     if (fd < 0)
         return;
     int result = add_session_consume(server, fd);
-    if (result < 0)
+    if (result < 0 && result != -EBADMSG)
         gd_log(GD_LOG_WARNING, "a client could not be served: %s", strerror(-result));
 }
 
@@ -218,10 +254,6 @@ static int start_listening(struct server *server) {
     gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->listener.path, server->options->workers,
            server->options->kernels->name);
     return 0;
-}
-
-static uint64_t physical_memory_bytes(void) {
-    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static int init(struct server *server) {
@@ -248,6 +280,8 @@ static int init(struct server *server) {
     server->stop_timer.data = server;
     uv_timer_init(&server->loop, &server->accept_timer);
     server->accept_timer.data = server;
+    uv_timer_init(&server->loop, &server->hello_timer);
+    server->hello_timer.data = server;
 
     server->default_state_directory = gd_state_directory_default();
     server->host = (struct gd_session_host){
@@ -256,7 +290,6 @@ static int init(struct server *server) {
         .kernels = server->options->kernels,
         .state_directory =
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
-        .memory_bytes_max = physical_memory_bytes() / MEMORY_SHARE,
         .workers = server->options->workers,
         .notify = notify,
         .holder_of = holder_of,
@@ -264,7 +297,8 @@ static int init(struct server *server) {
         .gone = on_session_gone,
         .context = server,
     };
-    return gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
+    result = gd_quota_new(&server->options->quota, &server->quota);
+    return result < 0 ? result : gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
 }
 
 int gd_server_run(const struct gd_server_options *options) {
@@ -285,6 +319,7 @@ int gd_server_run(const struct gd_server_options *options) {
 
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);
+    gd_quota_free(server.quota);
     free(server.sessions);
     free(server.default_state_directory);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

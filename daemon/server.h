@@ -5,12 +5,14 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "quota.h"
 
 struct gd_server_options {
     const char *socket_path;     // NULL: see gd_listener_init()
     int connection_fd;           // not -1: serve this connection alone and end with it
     const char *state_directory; // NULL: gd_state_directory_default()
     uint32_t workers;            // threads of the analysis pool, 1 to GD_WORKERS_MAX
+    struct gd_quota_limits quota;
     const struct gd_kernels *kernels;
 };
 

@@ -25,6 +25,11 @@ enum session_phase {
     SESSION_FREEING,  // nothing of it may be touched
 };
 
+enum {
+    HELLO_TIMEOUT_MS = 5000, // a trainer says Hello at once; what is silent holds a connection for nothing
+    NS_PER_MS = 1000000,
+};
+
 struct part {
     uv_work_t work;
     struct gd_session *session;
@@ -36,10 +41,13 @@ struct gd_session {
     enum session_phase phase;
     struct gd_connection *connection; // NULL once closed
     struct ucred peer;
-    uv_poll_t pidfd_poll; // tells of the trainer's death even while a forked child holds its socket
-    int pidfd;            // -1: none
-    bool trainer_gone;    // the pidfd has told
-    struct gd_run *run;   // owned, NULL before OpenRun
+    struct gd_holdings holdings; // what all of this is charged to
+    uint64_t hello_deadline_ms;  // on the loop's clock
+    bool hello_overdue;          // the deadline was seen to pass
+    uv_poll_t pidfd_poll;        // tells of the trainer's death even while a forked child holds its socket
+    int pidfd;                   // -1: none
+    bool trainer_gone;           // the pidfd has told
+    struct gd_run *run;          // owned, NULL before OpenRun
 
     struct gd_memory_id memory_id; // of the run's memfd; inode 0: none
 
@@ -100,32 +108,18 @@ static int handle_hello(struct gd_session *session, const struct gd_hello *hello
     return 0;
 }
 
-static int check_memory(const struct gd_session *session, struct gd_error *ret_error) {
-    const struct gd_layout *layout = &session->run->layout;
-    if (layout->total_bytes <= session->host->memory_bytes_max)
-        return 0;
-    uint64_t slot_bytes = layout->slots * layout->slot_stride_bytes;
-    return gd_error_set(
-        ret_error, GD_ERROR_QUOTA, "memory",
-        "memory is %llu bytes (%u slots x %llu elements x %zu bytes, and %llu of state), the limit is %llu",
-        (unsigned long long)layout->total_bytes, layout->slots, (unsigned long long)session->run->open_run->elements,
-        gd_element_bytes(session->run->open_run->element_type), (unsigned long long)(layout->total_bytes - slot_bytes),
-        (unsigned long long)session->host->memory_bytes_max);
-}
-
 // The group table is all there.
 static int open_run(struct gd_session *session, uint64_t table_bytes, struct gd_error *ret_error) {
     int result = gd_open_run_read_table(session->opening, session->table, table_bytes, ret_error);
+    free(session->table);
+    session->table = NULL;
+    if (result == 0)
+        result = gd_holdings_charge_run(&session->holdings, session->opening, ret_error);
     if (result == 0)
         result = gd_run_new_consume(session->opening, &session->run);
     if (result < 0)
         return result;
     session->opening = NULL;
-    free(session->table);
-    session->table = NULL;
-    result = check_memory(session, ret_error);
-    if (result < 0)
-        return result;
     gd_reply_layout(session->connection, &session->run->layout);
     session->phase = SESSION_ATTACH;
     return 0;
@@ -139,6 +133,9 @@ static int handle_open_run_consume(struct gd_session *session, struct gd_open_ru
         return result;
     }
     session->opening = opening;
+    result = gd_holdings_charge_table(&session->holdings, opening, table_bytes, ret_error);
+    if (result < 0)
+        return result;
     session->table = malloc(table_bytes + 1); // 1: malloc(0) may fail
     if (!session->table)
         return -ENOMEM;
@@ -185,18 +182,19 @@ struct attach_fds {
     int pidfd;
 };
 
-static void close_attach_fds(const struct attach_fds *fds) {
-    gd_foreign_fd_close(fds->memory);
-    gd_foreign_fd_close(fds->event_file);
+static void close_attach_fds(const struct attach_fds *fds, struct gd_charge *charge) {
+    gd_foreign_fd_close(fds->memory, charge);
+    gd_foreign_fd_close(fds->event_file, charge);
     if (fds->pidfd >= 0)
         close(fds->pidfd);
 }
 
 static int steal_attach_fds(struct gd_session *session, const struct gd_attach *attach, struct attach_fds *fds,
                             struct gd_error *ret_error) {
-    fds->memory = attach->memory ? gd_connection_steal_fd(session->connection) : -1;
-    fds->event_file = attach->event_file ? gd_connection_steal_fd(session->connection) : -1;
-    fds->pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection) : -1;
+    struct gd_charge *charge = &session->holdings.fds;
+    fds->memory = attach->memory ? gd_connection_steal_fd(session->connection, charge) : -1;
+    fds->event_file = attach->event_file ? gd_connection_steal_fd(session->connection, charge) : -1;
+    fds->pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection, charge) : -1;
     if (attach->memory == (fds->memory >= 0) && attach->event_file == (fds->event_file >= 0) &&
         attach->pidfd == (fds->pidfd >= 0))
         return 0;
@@ -229,15 +227,18 @@ static int handle_attach(struct gd_session *session, const struct gd_attach *att
     if (result < 0)
         return result;
     result = steal_attach_fds(session, attach, &fds, ret_error);
+    if (result == 0 && !attach->event_file) // the daemon opens one itself
+        result = gd_holdings_charge_fds(&session->holdings, 1, &session->holdings.fds, ret_error);
     if (result == 0 && attach->memory)
         result = check_holder(session, &fds, ret_error);
     if (result < 0) {
-        close_attach_fds(&fds);
+        close_attach_fds(&fds, &session->holdings.fds);
         return result;
     }
     struct gd_run_attachment attachment = {
         .memory_fd = fds.memory,
         .event_fd = fds.event_file,
+        .fds = &session->holdings.fds,
         .uid = session->peer.uid,
         .pid = session->peer.pid,
         .state_directory = session->host->state_directory,
@@ -311,7 +312,9 @@ static void on_message(void *context, const struct gd_frame *frame) {
     struct gd_decoded decoded;
     struct gd_error error;
 
-    int result = gd_decode(frame, session->host->arena, &decoded, &error);
+    int result = gd_holdings_count_message(&session->holdings, uv_now(session->host->loop) * NS_PER_MS, &error);
+    if (result == 0)
+        result = gd_decode(frame, session->host->arena, &decoded, &error);
     if (result == 0)
         result = dispatch(session, &decoded, frame->payload_bytes, &error);
     if (result < 0)
@@ -357,6 +360,11 @@ static void on_payload(void *context, const uint8_t *data, size_t bytes) {
     gd_session_advance(session);
 }
 
+static int charge_fds(void *context, struct gd_charge *charge, struct gd_error *ret_error) {
+    struct gd_session *session = context;
+    return gd_holdings_charge_fds(&session->holdings, GRADIENTD_FDS_MAX, charge, ret_error);
+}
+
 // All that had arrived when the trainer died, or the daemon was told to stop, is taken.
 static void on_drained(void *context) {
     struct gd_session *session = context;
@@ -383,8 +391,10 @@ static void on_closed(void *context) {
     gd_session_advance(session);
 }
 
-int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd_session **ret_session) {
-    static const struct gd_connection_handlers handlers = {on_message, on_payload, on_drained, on_broken, on_closed};
+int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd_holdings *holdings,
+                           struct gd_session **ret_session) {
+    static const struct gd_connection_handlers handlers = {on_message, on_payload, charge_fds,
+                                                           on_drained, on_broken,  on_closed};
     struct gd_session *session = calloc(1, sizeof(*session));
     if (!session)
         return -ENOMEM;
@@ -400,7 +410,10 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
         free(session);
         return result;
     }
-    session->peer = gd_connection_peer(session->connection);
+    session->peer = gd_connection_peer(fd);
+    session->holdings = *holdings;
+    *holdings = (struct gd_holdings){0};
+    session->hello_deadline_ms = uv_now(host->loop) + HELLO_TIMEOUT_MS;
     *ret_session = session;
     return 0;
 }
@@ -457,6 +470,7 @@ static void on_run_freed(uv_work_t *work, int status) {
     gd_payload_deinit(&session->payload);
     gd_open_run_free(session->opening);
     free(session->table);
+    gd_holdings_release(&session->holdings);
     free(session);
 }
 
@@ -500,9 +514,27 @@ void gd_session_advance(struct gd_session *session) {
         place_arriving(session);
         bool waits_for_slot = session->run->arriving && !session->payload.destination;
         if (session->connection)
-            gd_connection_set_paused(session->connection, waits_for_slot || session->run->queued >= GD_RUN_QUEUE_MAX);
+            gd_connection_set_paused(session->connection, waits_for_slot || gd_run_is_full(session->run));
     }
     reap(session);
+}
+
+uint64_t gd_session_check_hello(struct gd_session *session) {
+    struct gd_error error;
+    if (session->phase != SESSION_HELLO)
+        return UINT64_MAX;
+    uint64_t now_ms = uv_now(session->host->loop);
+    if (now_ms < session->hello_deadline_ms)
+        return session->hello_deadline_ms - now_ms;
+    if (!session->hello_overdue) { // after a standstill it may be in the socket: one round of the loop reads it
+        session->hello_overdue = true;
+        return 1;
+    }
+    refuse(session,
+           gd_error_set(&error, GD_ERROR_PROTOCOL, "hello", "hello has not come for %llu ms, the limit is %d",
+                        (unsigned long long)(now_ms - session->hello_deadline_ms + HELLO_TIMEOUT_MS), HELLO_TIMEOUT_MS),
+           &error);
+    return UINT64_MAX;
 }
 
 void gd_session_stop(struct gd_session *session) {

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "arena.h"
+#include "holdings.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 
@@ -20,7 +21,6 @@ struct gd_session_host {
     const struct gd_kernels *kernels;
     bool stopping;                 // the daemon ends: runs are left open-ended
     const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
-    uint64_t memory_bytes_max;     // of one run's shared memory
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.
@@ -30,9 +30,15 @@ struct gd_session_host {
     void *context;
 };
 
-// Takes over `fd`. Returns 0 or a negative errno.
+// Takes over `fd`, and `holdings`, which is {0} afterwards. Returns 0, or a negative errno; then both are the caller's
+// still.
 __attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_session_host *host, int fd,
+                                                               struct gd_holdings *holdings,
                                                                struct gd_session **ret_session);
+
+// Drops a client that has let its time to say Hello pass. Returns the milliseconds it has left, UINT64_MAX when it has
+// said Hello, or is dropped.
+uint64_t gd_session_check_hello(struct gd_session *session);
 
 // Whether its run's memory is this one.
 bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id);

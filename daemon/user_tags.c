@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "quota.h"
+
 enum {
     TABLE_SIZE = 4096, // open addressing, at most a quarter full; a power of two
     USED_MAX = GRADIENTD_USER_TAGS_MAX + GD_TAG_COUNT,
@@ -51,6 +53,10 @@ static struct user_tag *find(struct gd_user_tags *tags, const char *name) {
     for (uint32_t at = hash(tags, name);; at = (at + 1) % TABLE_SIZE)
         if (!tags->table[at].name || strcmp(tags->table[at].name, name) == 0)
             return &tags->table[at];
+}
+
+uint64_t gd_user_tags_bytes_max(void) {
+    return sizeof(struct gd_user_tags) + USED_MAX * (GRADIENTD_NAME_BYTES_MAX + 1 + GD_BLOCK_BYTES);
 }
 
 int gd_user_tags_new(struct gd_user_tags **ret_tags) {

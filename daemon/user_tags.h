@@ -10,6 +10,9 @@
 
 struct gd_user_tags;
 
+// What a table takes at most, however many tags are used.
+uint64_t gd_user_tags_bytes_max(void);
+
 // Returns 0, -ENOMEM, or -EIO when the kernel gives no random key.
 __attribute__((warn_unused_result)) int gd_user_tags_new(struct gd_user_tags **ret_tags);
 void gd_user_tags_free(struct gd_user_tags *tags);

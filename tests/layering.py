@@ -48,7 +48,7 @@ LAYERS = {
     "protocol": layer("include/gradientd", "protocol", pure=True),
     # what every layer may stand on
     "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
-    "base": layer("daemon", "bytes crc32c error event_path foreign_fd log text", "protocol"),
+    "base": layer("daemon", "bytes crc32c error event_path foreign_fd log quota text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "tags", "numbers"),
     # computing: step sums, and what follows from them
@@ -77,10 +77,10 @@ LAYERS = {
         "protocol base names diagnostics event files messages user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
-    "replies": layer("daemon", "reply", "protocol base memory connection", "protobuf"),
+    "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),
     "wiring": layer(
         "daemon",
-        "listener main options server session",
+        "holdings listener main options server session",
         "protocol base arena kernels frames connection decode messages memory files run replies",
         "uv",
     ),

@@ -46,9 +46,11 @@ void new_run(struct gd_open_run *open_run) {
 }
 
 int attach(void) {
+    struct gd_charge fds = {0};
     struct gd_run_attachment attachment = {
         .memory_fd = dup(memory_fd),
         .event_fd = dup(event_fd),
+        .fds = &fds,
         .uid = geteuid(),
         .kernels = &gd_kernels_scalar,
         .notify = notify,

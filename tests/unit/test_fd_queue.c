@@ -19,6 +19,7 @@ static bool is_open(int fd) {
 
 Test(fd_queue, descriptors_leave_in_the_order_they_came) {
     struct gd_fd_queue queue = {0};
+    struct gd_charge charge = {0};
     int fds[2 * GRADIENTD_FDS_MAX];
     int stolen = 0;
 
@@ -26,28 +27,30 @@ Test(fd_queue, descriptors_leave_in_the_order_they_came) {
     for (int i = 0; i < 2 * GRADIENTD_FDS_MAX; i++) {
         fds[i] = new_fd();
         if (i >= GRADIENTD_FDS_MAX)
-            cr_assert_eq(gd_fd_queue_steal(&queue), fds[stolen++]);
-        cr_assert_eq(gd_fd_queue_push_consume(&queue, fds[i]), 0);
+            cr_assert_eq(gd_fd_queue_steal(&queue, &charge), fds[stolen++]);
+        cr_assert_eq(gd_fd_queue_push_consume(&queue, fds[i], &charge), 0);
     }
     while (stolen < 2 * GRADIENTD_FDS_MAX)
-        cr_assert_eq(gd_fd_queue_steal(&queue), fds[stolen++]);
-    cr_assert_eq(gd_fd_queue_steal(&queue), -1);
+        cr_assert_eq(gd_fd_queue_steal(&queue, &charge), fds[stolen++]);
+    cr_assert_eq(gd_fd_queue_steal(&queue, &charge), -1);
 }
 
 Test(fd_queue, an_empty_queue_has_nothing_to_steal) {
     struct gd_fd_queue queue = {0};
-    cr_assert_eq(gd_fd_queue_steal(&queue), -1);
+    struct gd_charge charge = {0};
+    cr_assert_eq(gd_fd_queue_steal(&queue, &charge), -1);
     cr_assert_eq(queue.used, 0);
 }
 
 Test(fd_queue, a_full_queue_closes_what_it_refuses) {
     struct gd_fd_queue queue = {0};
+    struct gd_charge charge = {0};
     for (int i = 0; i < GRADIENTD_FDS_MAX; i++)
-        cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd()), 0);
+        cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd(), &charge), 0);
 
     int before = count_fds();
     int refused = new_fd();
-    cr_assert_eq(gd_fd_queue_push_consume(&queue, refused), -ENOBUFS);
+    cr_assert_eq(gd_fd_queue_push_consume(&queue, refused, &charge), -ENOBUFS);
     cr_expect(fds_return_to(before));
     cr_expect_not(is_open(refused));
     cr_expect_eq(queue.used, GRADIENTD_FDS_MAX);
@@ -57,15 +60,16 @@ Test(fd_queue, a_full_queue_closes_what_it_refuses) {
 Test(fd_queue, deinit_closes_what_is_left_and_nothing_else) {
     for (int left = 0; left <= GRADIENTD_FDS_MAX; left++) {
         struct gd_fd_queue queue = {0};
+        struct gd_charge charge = {0};
         int before = count_fds();
         int stolen = -1;
 
         for (int i = 0; i < GRADIENTD_FDS_MAX; i++)
-            cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd()), 0);
+            cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd(), &charge), 0);
         for (int i = left; i < GRADIENTD_FDS_MAX; i++) {
             if (stolen >= 0)
                 close(stolen);
-            stolen = gd_fd_queue_steal(&queue);
+            stolen = gd_fd_queue_steal(&queue, &charge);
         }
         gd_fd_queue_deinit(&queue);
         if (stolen >= 0) {
@@ -73,6 +77,6 @@ Test(fd_queue, deinit_closes_what_is_left_and_nothing_else) {
             close(stolen);
         }
         cr_expect(fds_return_to(before), "%d left", left);
-        cr_expect_eq(gd_fd_queue_steal(&queue), -1);
+        cr_expect_eq(gd_fd_queue_steal(&queue, &charge), -1);
     }
 }

@@ -51,6 +51,52 @@ Test(options, takes_what_is_given_and_has_a_default_for_the_rest) {
     cr_assert_str_eq(options.state_directory, "given");
 }
 
+Test(options, takes_what_each_user_may_have) {
+    struct gd_server_options options;
+    enum gd_options_action action;
+    struct gd_error error;
+
+    cr_assert_eq(parse((const char *[]){"--socket", "/s", NULL}, &options, &action, &error), 0);
+    cr_assert_eq(options.quota.most[GD_QUOTA_CONNECTIONS], 64);
+    cr_assert_eq(options.quota.most[GD_QUOTA_RUNS], 64);
+    cr_assert_eq(options.quota.most[GD_QUOTA_FDS], 256);
+    cr_assert_eq(options.quota.messages_per_second, 1000000);
+    uint64_t quarter = options.quota.most[GD_QUOTA_MEMORY];
+
+    const char *all[] = {"--socket=/s",
+                         "--connections-per-user=1",
+                         "--runs-per-user=2",
+                         "--fds-per-user=30",
+                         "--memory-per-user=25%",
+                         "--messages-per-second=4",
+                         NULL};
+    cr_assert_eq(parse(all, &options, &action, &error), 0, "%s", error.text);
+    cr_assert_eq(options.quota.most[GD_QUOTA_CONNECTIONS], 1);
+    cr_assert_eq(options.quota.most[GD_QUOTA_RUNS], 2);
+    cr_assert_eq(options.quota.most[GD_QUOTA_FDS], 30);
+    cr_assert_eq(options.quota.most[GD_QUOTA_MEMORY], quarter);
+    cr_assert_eq(options.quota.messages_per_second, 4);
+    cr_assert_gt(quarter, UINT64_C(1) << 26);
+}
+
+Test(options, reads_bytes_with_their_units) {
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } cases[] = {
+        {"1048576", 1 << 20}, {"1024K", 1 << 20},        {"3M", 3 << 20},
+        {"1G", 1 << 30},      {"2T", UINT64_C(2) << 40}, {"1024T", UINT64_C(1) << 50},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct gd_server_options options;
+        enum gd_options_action action;
+        struct gd_error error;
+        const char *arguments[] = {"--socket", "/s", "--memory-per-user", cases[i].text, NULL};
+        cr_assert_eq(parse(arguments, &options, &action, &error), 0, "%s", error.text);
+        cr_assert_eq(options.quota.most[GD_QUOTA_MEMORY], cases[i].bytes, "%s", cases[i].text);
+    }
+}
+
 Test(options, asks_for_help_or_version_without_looking_further) {
     struct gd_server_options options;
     enum gd_options_action action;
@@ -75,6 +121,20 @@ Test(options, refuses_by_option_value_and_limits) {
         {{"--socket", "/s", "--workers", "65", NULL}, "--workers is 65, the limits are 1 and 64"},
         {{"--socket", "/s", "--workers", "2x", NULL}, "--workers is 2x, the limits are 1 and 64"},
         {{"--socket", "/s", "--workers", "", NULL}, "--workers is , the limits are 1 and 64"},
+        {{"--socket", "/s", "--workers", " 2", NULL}, "--workers is  2, the limits are 1 and 64"},
+        {{"--socket", "/s", "--workers", "-2", NULL}, "--workers is -2, the limits are 1 and 64"},
+        {{"--connections-per-user", "0", NULL}, "--connections-per-user is 0, the limits are 1 and 1048576"},
+        {{"--runs-per-user", "1048577", NULL}, "--runs-per-user is 1048577, the limits are 1 and 1048576"},
+        {{"--fds-per-user", "2", NULL}, "--fds-per-user is 2, the limits are 3 and 1048576"},
+        {{"--messages-per-second", "0", NULL}, "--messages-per-second is 0, the limits are 1 and 1000000000"},
+        {{"--memory-per-user", "1023K", NULL}, "--memory-per-user is 1023K, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "1025T", NULL}, "--memory-per-user is 1025T, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "18446744073709551616", NULL}, "18446744073709551616, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "1P", NULL}, "--memory-per-user is 1P, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "5GB", NULL}, "--memory-per-user is 5GB, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "G", NULL}, "--memory-per-user is G, the limits are 1M and 1024T"},
+        {{"--memory-per-user", "101%", NULL}, "--memory-per-user is 101%, the limits are 1M and 100%"},
+        {{"--memory-per-user", "0%", NULL}, "--memory-per-user is 0%, the limits are 1M and 100%"},
         {{"--connection-fd", "2", NULL}, "--connection-fd is 2, the limits are 3 and 1048576"},
         {{"--connection-fd", "99999999999999999999", NULL}, "--connection-fd is 99999999999999999999, the limits are"},
     };
