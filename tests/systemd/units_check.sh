@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# systemd finds nothing to say about the units as they are installed. Usage: units_check.sh BUILD_DIR PREFIX
+set -euo pipefail
+
+build_dir=$1
+prefix=$2
+work_dir=$(mktemp -d)
+trap 'rm -rf "$work_dir"' EXIT
+root=$work_dir/root
+
+if ! command -v systemd-analyze >/dev/null; then
+    echo 'skipped: there is no systemd-analyze'
+    exit 77
+fi
+
+fail() {
+    printf 'units_check: %s\n' "$*" >&2
+    exit 1
+}
+
+# verify DIR OPTION...: the pair of units in DIR
+verify() {
+    local dir=$1 status=0
+    shift
+    # in the place where it is installed now, the program is there to be checked
+    sed -i "s#^ExecStart=$prefix/#ExecStart=$root$prefix/#" "$dir/gradientd.service"
+    grep -q "^ExecStart=$root$prefix/bin/gradientd\$" "$dir/gradientd.service" || fail "no program in $dir"
+    systemd-analyze verify --man=no "$@" "$dir/gradientd.socket" "$dir/gradientd.service" \
+        >"$work_dir/verify.log" 2>&1 || status=$?
+    if ((status != 0)) || [[ -s $work_dir/verify.log ]]; then
+        cat "$work_dir/verify.log" >&2
+        fail "systemd-analyze verify $* ends with status $status"
+    fi
+}
+
+meson install -C "$build_dir" --no-rebuild --destdir "$root" >"$work_dir/install.log" || {
+    cat "$work_dir/install.log" >&2
+    fail 'meson install'
+}
+verify "$root$prefix/lib/systemd/system"
+XDG_RUNTIME_DIR=$work_dir verify "$root$prefix/lib/systemd/user" --user
+[[ -s $root$prefix/lib/sysusers.d/gradientd.conf ]] || fail 'no sysusers.d/gradientd.conf is installed'
