@@ -127,6 +127,22 @@ Test(client, no_run_name_is_the_logdir_itself) {
     trainer_close(run);
 }
 
+Test(client, no_logdir_is_the_daemons_state_directory) {
+    for (int transport = GRADIENTD_SHARED_MEMORY; transport <= GRADIENTD_INLINE; transport++) {
+        struct gradientd_options options = options_for("state");
+        options.logdir = NULL;
+        options.transport = (enum gradientd_transport)transport;
+        struct gradientd_run *run = trainer_open(&options);
+        cr_assert_eq(strncmp(gradientd_event_path(run), daemon_process.state, strlen(daemon_process.state)), 0, "%s",
+                     gradientd_event_path(run));
+        struct gradientd_step step = trainer_step(1);
+        submit(run, &step, five_long);
+        close_and_read(run);
+        expect_value("gradient/norm", 1, 5);
+        event_values_free(&values);
+    }
+}
+
 // Steps of each kind: all present, one group absent, a scalar with it, not applied.
 static void vary_step(int64_t i, struct gradientd_step *step, bool present[2]) {
     static struct gradientd_scalar loss = {.tag = "train/loss"};

@@ -1,11 +1,13 @@
 """Same stream, same bytes: whatever the threads, the kernels, the company and the way elements arrive."""
 
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from streams import Stream
-from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
+from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train, widened
 
 STEPS = 12
 
@@ -54,6 +56,26 @@ def test_scalar_kernels(adam, alone, start_daemon, tmp_path):
 
 def test_elements_written_in_place(adam, alone, daemon, tmp_path):
     assert content(adam, daemon, tmp_path / "other", in_place=True) == alone
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("transport", ["raw", "deflated"])
+def test_elements_inline(transport, in_place, adam, alone, daemon, tmp_path):
+    run, records = adam
+    other = replace(run, transport=transport)
+    assert content((other, records), daemon, tmp_path / "other", in_place=in_place) == alone
+
+
+@pytest.mark.parametrize("transport", ["memory", "raw", "deflated"])
+@pytest.mark.parametrize("element_type", ["bf16", "f16", "f64"])
+def test_element_types(element_type, transport, adam, daemon, tmp_path):
+    """As if the values that the type holds had come as f32."""
+    run, records = adam
+    records = [replace(r, gradients=[g / np.float64(3) for g in r.gradients]) for r in records]  # which no type holds
+    held = [replace(r, gradients=[widened(g, element_type) for g in r.gradients]) for r in records]
+    expected = content((run, held), daemon, tmp_path / "expected")
+    other = replace(run, element_type=element_type, transport=transport)
+    assert content((other, records), daemon, tmp_path / "other") == expected
 
 
 def test_different_stream_differs(adam, alone, daemon, tmp_path):
