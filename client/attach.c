@@ -62,7 +62,7 @@ static int open_run(struct gradientd_run *run, const struct gradientd_options *o
     result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT, "Layout", deadline, ret_layout, ret_error);
     client_output_add_payload(&run->output, NULL, 0); // after a refusal, some of it may be unsent
     free(frame);
-    if (result == 0 && !client_layout_fits(run, (*ret_layout)->layout))
+    if (*ret_layout && !client_layout_fits(run, (*ret_layout)->layout))
         result = client_fail(ret_error, EPROTO, "the daemon's memory layout (version %u) is not one this client knows",
                              (*ret_layout)->layout->layout_version);
     return result;
@@ -154,8 +154,6 @@ static int share(struct gradientd_run *run, const struct gradientd_options *opti
     int result = create_shared(run, options, layout, &fds, ret_error);
     if (result == 0)
         result = hand_over(run, &fds, client_now_monotonic() + options->connect_timeout, ret_error);
-    if (result < 0 && fds.event_file >= 0)
-        unlink(run->event_path); // an empty file would show as a run
     if (fds.memory >= 0)
         close(fds.memory);
     if (fds.event_file >= 0)
@@ -173,11 +171,14 @@ int client_attach(struct gradientd_run *run, const struct gradientd_options *opt
         return result;
     Gradientd__DaemonMessage *layout = NULL;
     result = open_run(run, options, deadline, &layout, ret_error);
+    if (!layout)
+        return result;
     if (result == 0)
         result = share(run, options, layout->layout, ret_error);
     if (result == 0)
         result = client_send_start(run, options, layout->layout, ret_error);
-    if (layout)
-        gradientd__daemon_message__free_unpacked(layout, NULL);
+    if (result < 0 && options->logdir && run->event_path)
+        unlink(run->event_path); // a file without a step would show as a run
+    gradientd__daemon_message__free_unpacked(layout, NULL);
     return result;
 }

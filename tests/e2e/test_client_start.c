@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon_process.h"
 #include "event_values.h"
@@ -212,6 +213,29 @@ Test(client_start, large_vectors_leave_before_the_first_step) {
     const void *gradients[] = {v};
     cr_assert_eq(gradientd_submit(run, &step, gradients), GRADIENTD_OK);
     trainer_close(run);
+}
+
+// Inline, opening may learn what the daemon says of the vectors; no file is left behind then.
+Test(client_start, refused_vector_is_said_by_open) {
+    enum { NUMEL = 1 << 22 };
+    static const struct gradientd_group groups[] = {{.name = "large", .numel = NUMEL, .step_lag = CHECKPOINT + 1}};
+    const float *second_moment[] = {NULL};
+    char logdir[SCRATCH_PATH_BYTES + 16];
+    snprintf(logdir, sizeof(logdir), "%s/refused", directory);
+    struct gradientd_options options = options_for(GRADIENTD_ADAM, NULL);
+    options.logdir = logdir;
+    options.groups = groups;
+    options.n_groups = 1;
+    options.transport = GRADIENTD_INLINE;
+    options.start_optimizer_step = CHECKPOINT;
+    options.start_second_moment = second_moment;
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    size_t fds = scratch_count_fds(0);
+    cr_assert_eq(gradientd_open(&options, &run, &error), -EBADMSG, "%s", error.text);
+    cr_assert(strstr(error.text, "optimizer_step is 3") && strstr(error.text, "step_lag"), "%s", error.text);
+    cr_assert_eq(rmdir(logdir), 0, "a file is left");
+    cr_assert_eq(scratch_count_fds(0), fds);
 }
 
 Test(client_start, what_the_rule_does_not_have_is_refused) {
