@@ -23,6 +23,7 @@ PURE_HEADERS |= {"immintrin.h", "nmmintrin.h", "arm_neon.h", "arm_acle.h"}
 LIBRARIES = {
     "uv.h": "uv",
     "zlib.h": "zlib",
+    "systemd/sd-daemon.h": "systemd",
     "gradientd.pb-c.h": "protobuf",
     "tensorboard.pb-c.h": "protobuf",
     "protobuf-c/protobuf-c.h": "protobuf",
@@ -78,10 +79,11 @@ LAYERS = {
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
     "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),
+    "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
         "holdings listener main options server session",
-        "protocol base arena kernels frames connection decode messages memory files run replies",
+        "protocol base arena kernels frames connection decode messages memory files run replies systemd",
         "uv",
     ),
     # beside the daemon
