@@ -8,6 +8,13 @@
 #include "frame.h"
 #include "internal.h"
 
+// Packs one of the small messages. Returns the frame's bytes.
+static size_t pack_frame(const Gradientd__ClientMessage *message, uint8_t *frame) {
+    size_t message_bytes = gradientd__client_message__pack(message, frame + GRADIENTD_FRAME_HEADER_BYTES);
+    gd_frame_write_header(frame, (uint32_t)message_bytes, 0);
+    return GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
+}
+
 // Waits for the daemon's next message, which must be of one kind. The caller frees *ret_message, untouched on failure.
 static int expect(struct gradientd_run *run, Gradientd__DaemonMessage__MessageCase kind, const char *name,
                   double deadline, Gradientd__DaemonMessage **ret_message, struct gradientd_error *ret_error) {
@@ -29,7 +36,7 @@ static int expect(struct gradientd_run *run, Gradientd__DaemonMessage__MessageCa
     return result;
 }
 
-static int say_hello(struct gradientd_run *run, double deadline, struct gradientd_error *ret_error) {
+size_t client_pack_hello(uint8_t frame[static CLIENT_HELLO_BYTES_MAX]) {
     char name[] = "libgradientd " GD_VERSION;
     Gradientd__Hello hello = GRADIENTD__HELLO__INIT;
     hello.protocol_version = GRADIENTD_PROTOCOL_VERSION;
@@ -37,7 +44,13 @@ static int say_hello(struct gradientd_run *run, double deadline, struct gradient
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_HELLO;
     message.hello = &hello;
-    client_send(run, &message, NULL, 0); // a daemon that is gone shows when its answer is read
+    return pack_frame(&message, frame);
+}
+
+static int say_hello(struct gradientd_run *run, double deadline, struct gradientd_error *ret_error) {
+    uint8_t frame[CLIENT_HELLO_BYTES_MAX];
+    client_output_add_payload(&run->output, frame, client_pack_hello(frame));
+    client_flush(run); // a daemon that is gone shows when its answer is read
 
     Gradientd__DaemonMessage *reply = NULL;
     int result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME, "Welcome", deadline, &reply, ret_error);
@@ -52,30 +65,31 @@ static int say_hello(struct gradientd_run *run, double deadline, struct gradient
 
 static int open_run(struct gradientd_run *run, const struct gradientd_options *options, double deadline,
                     Gradientd__DaemonMessage **ret_layout, struct gradientd_error *ret_error) {
-    uint8_t *frame;
-    size_t bytes;
-    int result = client_describe(options, run->elements, &frame, &bytes, ret_error);
+    struct client_way_back *way_back = &run->way_back;
+    int result = client_describe(options, run->elements, &way_back->open_run, &way_back->open_run_bytes, ret_error);
     if (result < 0)
         return result;
-    client_output_add_payload(&run->output, frame, bytes);
+    client_output_add_payload(&run->output, way_back->open_run, way_back->open_run_bytes);
     client_flush(run); // a daemon that is gone shows when its answer is read
     result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT, "Layout", deadline, ret_layout, ret_error);
     client_output_add_payload(&run->output, NULL, 0); // after a refusal, some of it may be unsent
-    free(frame);
     if (*ret_layout && !client_layout_fits(run, (*ret_layout)->layout))
         result = client_fail(ret_error, EPROTO, "the daemon's memory layout (version %u) is not one this client knows",
                              (*ret_layout)->layout->layout_version);
     return result;
 }
 
-// The descriptors that go with Attach, in its order; -1: none. They are this process's to close.
-struct handed_over {
-    int memory;
-    int event_file;
-    int pidfd;
-};
+void client_close_fds(struct client_fds *fds) {
+    if (fds->memory >= 0)
+        close(fds->memory);
+    if (fds->event_file >= 0)
+        close(fds->event_file);
+    if (fds->pidfd >= 0)
+        close(fds->pidfd);
+    *fds = CLIENT_NO_FDS;
+}
 
-static int send_attach(struct gradientd_run *run, const struct handed_over *fds, struct gradientd_error *ret_error) {
+int client_send_attach(int socket, const struct client_fds *fds) {
     Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
     attach.has_memory = attach.has_event_file = attach.has_pidfd = true;
     attach.memory = fds->memory >= 0;
@@ -86,9 +100,7 @@ static int send_attach(struct gradientd_run *run, const struct handed_over *fds,
     message.attach = &attach;
 
     uint8_t frame[64];
-    size_t message_bytes = gradientd__client_message__get_packed_size(&message);
-    gd_frame_write_header(frame, (uint32_t)message_bytes, 0);
-    gradientd__client_message__pack(&message, frame + GRADIENTD_FRAME_HEADER_BYTES);
+    size_t frame_bytes = pack_frame(&message, frame);
 
     const int all[GRADIENTD_FDS_MAX] = {fds->memory, fds->event_file, fds->pidfd};
     int sent[GRADIENTD_FDS_MAX];
@@ -102,20 +114,18 @@ static int send_attach(struct gradientd_run *run, const struct handed_over *fds,
     } control = {
         .header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(count * sizeof(int))}};
     memcpy(CMSG_DATA(&control.header), sent, count * sizeof(int));
-    struct iovec vector = {frame, GRADIENTD_FRAME_HEADER_BYTES + message_bytes};
+    struct iovec vector = {frame, frame_bytes};
     struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
     if (count > 0) {
         header.msg_control = control.bytes;
         header.msg_controllen = CMSG_SPACE(count * sizeof(int));
     }
-    if (sendmsg(run->socket, &header, MSG_NOSIGNAL) != (ssize_t)vector.iov_len)
-        return client_fail(ret_error, errno, "sending Attach: %s", strerror(errno));
-    return 0;
+    return sendmsg(socket, &header, MSG_NOSIGNAL) == (ssize_t)vector.iov_len ? 0 : -errno;
 }
 
 // Creates what the run shares with the daemon. The caller closes what is there, after a failure too.
 static int create_shared(struct gradientd_run *run, const struct gradientd_options *options,
-                         const Gradientd__Layout *layout, struct handed_over *fds, struct gradientd_error *ret_error) {
+                         const Gradientd__Layout *layout, struct client_fds *fds, struct gradientd_error *ret_error) {
     if (!run->in_line.elements) {
         fds->memory = client_create_memory(run, layout, ret_error);
         if (fds->memory < 0)
@@ -132,11 +142,13 @@ static int create_shared(struct gradientd_run *run, const struct gradientd_optio
 }
 
 // Sends Attach and waits for the daemon to have checked what came with it.
-static int hand_over(struct gradientd_run *run, const struct handed_over *fds, double deadline,
+static int hand_over(struct gradientd_run *run, const struct client_fds *fds, double deadline,
                      struct gradientd_error *ret_error) {
     Gradientd__DaemonMessage *reply = NULL;
-    int result = send_attach(run, fds, ret_error);
-    if (result == 0)
+    int result = client_send_attach(run->socket, fds);
+    if (result < 0)
+        client_fail(ret_error, -result, "sending Attach: %s", strerror(-result));
+    else
         result = expect(run, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED, "Attached", deadline, &reply, ret_error);
     if (!reply)
         return result;
@@ -150,17 +162,18 @@ static int hand_over(struct gradientd_run *run, const struct handed_over *fds, d
 
 static int share(struct gradientd_run *run, const struct gradientd_options *options, const Gradientd__Layout *layout,
                  struct gradientd_error *ret_error) {
-    struct handed_over fds = {-1, -1, -1};
-    int result = create_shared(run, options, layout, &fds, ret_error);
+    struct client_fds *fds = &run->way_back.fds;
+    int result = create_shared(run, options, layout, fds, ret_error);
     if (result == 0)
-        result = hand_over(run, &fds, client_now_monotonic() + options->connect_timeout, ret_error);
-    if (fds.memory >= 0)
-        close(fds.memory);
-    if (fds.event_file >= 0)
-        close(fds.event_file);
-    if (fds.pidfd >= 0)
-        close(fds.pidfd);
-    return result;
+        result = hand_over(run, fds, client_now_monotonic() + options->connect_timeout, ret_error);
+    if (result < 0)
+        return result;
+    run->link = CLIENT_ATTACHED;
+    run->output.keeps = fds->memory >= 0;
+    run->output.first_sequence = 1;
+    if (!run->output.keeps)
+        client_close_fds(fds);
+    return 0;
 }
 
 int client_attach(struct gradientd_run *run, const struct gradientd_options *options,

@@ -42,15 +42,15 @@ static int connect_by_default(void) {
     return connect_to("/run/gradientd/socket");
 }
 
-int client_connect(const struct gradientd_options *options, struct gradientd_error *ret_error) {
-    int fd = options->socket ? connect_to(options->socket) : connect_by_default();
+int client_connect(const char *path, bool private_daemon, const char *daemon_path, struct gradientd_error *ret_error) {
+    int fd = path ? connect_to(path) : connect_by_default();
     if (fd >= 0)
         return fd;
-    if (options->socket || !options->private_daemon)
+    if (path || !private_daemon)
         return client_fail(ret_error, -fd, "no daemon answers at %s: %s",
-                           options->socket ? options->socket
-                                           : "$GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket "
-                                             "or /run/gradientd/socket",
+                           path ? path
+                                : "$GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket "
+                                  "or /run/gradientd/socket",
                            strerror(-fd));
-    return client_start_daemon(options->daemon_path, ret_error);
+    return client_start_daemon(daemon_path, ret_error);
 }

@@ -32,11 +32,15 @@ struct client_slots {
     uint64_t *used_sequence; // of the Snapshot that used it last, 0: never
 };
 
-// What the socket has not taken yet, in order: payload_at bytes of messages, the payload, the other messages.
+// What the socket has not taken yet, in order: payload_at bytes of messages, the payload, the other messages. Before
+// them lie, in a run that can be gone on with, the messages that were sent but are not committed.
 struct client_output {
-    uint8_t *messages; // twice what is kept, so that bytes are moved to its start no oftener than they come
-    size_t start;      // of the unsent ones
-    size_t bytes;      // of the unsent ones
+    uint8_t *messages;       // twice what is kept, so that bytes are moved to its start no oftener than they come
+    size_t start;            // of the first message that is kept
+    bool keeps;              // sent messages stay until they are committed
+    uint64_t first_sequence; // of the first one kept: each has one more than the one before
+    size_t sent;             // bytes of those that were sent
+    size_t bytes;            // of the unsent ones
     const uint8_t *payload;
     size_t payload_bytes; // of it still unsent, 0: there is none
     size_t payload_at;
@@ -48,14 +52,57 @@ struct client_inline {
     struct z_stream_s *deflater;
 };
 
+// The descriptors that go with Attach, in its order; -1: none.
+struct client_fds {
+    int memory;
+    int event_file;
+    int pidfd;
+};
+
+#define CLIENT_NO_FDS ((struct client_fds){-1, -1, -1})
+
+enum { CLIENT_HELLO_BYTES_MAX = 64 };
+
+// How the run's conversation with a daemon stands.
+enum client_link {
+    CLIENT_LOST,       // there is none, and will be none
+    CLIENT_ATTACHED,   // steps are handed over
+    CLIENT_AWAY,       // the daemon is gone; another attempt at retry_at
+    CLIENT_GREETING,   // back again: Welcome is awaited ...
+    CLIENT_DESCRIBING, // ... Layout ...
+    CLIENT_ATTACHING,  // ... Attached
+};
+
+// What it takes to attach the run again.
+struct client_way_back {
+    struct client_fds fds;
+    uint8_t *open_run; // the frame
+    size_t open_run_bytes;
+    char *socket; // as the options name it, with what follows
+    bool private_daemon;
+    char *daemon_path;
+
+    double lost_at; // CLOCK_MONOTONIC seconds, like the others
+    double retry_at;
+    double pause;      // seconds after the next attempt that fails
+    double answer_by;  // of the attempt under way
+    bool nobody_there; // the last one found no daemon
+    bool warned;
+    uint8_t hello[CLIENT_HELLO_BYTES_MAX];
+    const uint8_t *unsent; // of Hello or OpenRun
+    size_t unsent_bytes;
+};
+
 struct gradientd_run {
-    int socket;      // -1: detached
+    enum client_link link;
+    int socket;      // -1: none
     uint8_t *alive;  // a page that the kernel wipes in a forked child: 1 here, 0 there
     uint8_t *memory; // the shared memory, NULL: elements go inline
     uint64_t memory_bytes;
     struct client_slots slots;
     _Atomic uint32_t *waiting;
     _Atomic uint32_t *notices;
+    _Atomic uint64_t *commits; // the last committed sequence
     uint32_t notices_seen;
     struct client_inline in_line;
 
@@ -85,6 +132,7 @@ struct gradientd_run {
     uint8_t *groups_present;
     uint32_t *tag_indices;
     struct client_output output;
+    struct client_way_back way_back;
     uint8_t *input; // one message of the daemon
     size_t input_bytes;
 
@@ -104,8 +152,8 @@ int client_check_options(const struct gradientd_options *options, struct gradien
 
 // ---- connect.c
 
-// A connected socket as client.h describes, or a negative errno with *ret_error set.
-int client_connect(const struct gradientd_options *options, struct gradientd_error *ret_error);
+// A connected socket as client.h describes it for these options, or a negative errno with *ret_error set.
+int client_connect(const char *path, bool private_daemon, const char *daemon_path, struct gradientd_error *ret_error);
 
 // ---- private_daemon.c
 
@@ -134,7 +182,13 @@ bool client_output_is_empty(const struct client_output *output);
 // The unsent bytes as at most three pieces; `vectors` has room for them. Returns how many.
 int client_output_pieces(const struct client_output *output, struct iovec *vectors);
 
-// Forgets the first `bytes` unsent ones.
+// Forgets the messages that are committed.
+void client_output_trim(struct client_output *output, uint64_t committed_sequence);
+
+// The same, and counts the others as unsent.
+void client_output_rewind(struct client_output *output, uint64_t committed_sequence);
+
+// Says that the first `bytes` unsent ones were sent.
 void client_output_consume(struct client_output *output, size_t bytes);
 
 // ---- wire.c: frames over the socket, which never blocks
@@ -170,6 +224,33 @@ int client_describe(const struct gradientd_options *options, uint64_t elements, 
 
 int client_attach(struct gradientd_run *run, const struct gradientd_options *options,
                   struct gradientd_error *ret_error);
+
+// Packs a Hello's frame. Returns its bytes.
+size_t client_pack_hello(uint8_t frame[static CLIENT_HELLO_BYTES_MAX]);
+
+// Sends Attach with its descriptors. Returns 0 or a negative errno.
+int client_send_attach(int socket, const struct client_fds *fds);
+
+void client_close_fds(struct client_fds *fds);
+
+// ---- reconnect.c
+
+void client_way_back_init(struct client_way_back *way_back);
+void client_way_back_deinit(struct client_way_back *way_back);
+
+// Keeps what the options say about where a daemon is. Returns 0 or -ENOMEM.
+int client_way_back_remember(struct client_way_back *way_back, const struct gradientd_options *options);
+
+// The connection broke. The run waits for a daemon to come back where it can be gone on with, and is detached
+// elsewhere. Returns a gradientd_result.
+int client_lose(struct gradientd_run *run, const char *reason);
+
+// Goes on with a run whose daemon is away as far as that takes no waiting. Returns GRADIENTD_OK, whether it is attached
+// now or not, or DETACHED.
+int client_come_back(struct gradientd_run *run);
+
+// Waits for that until the deadline.
+int client_wait_to_come_back(struct gradientd_run *run, double deadline);
 
 // ---- memory.c
 
@@ -225,8 +306,11 @@ int client_check_scalars(struct gradientd_run *run, int64_t step, const struct g
 // The run is lost: says so once, and is silent from then on.
 int client_detach(struct gradientd_run *run, const char *reason);
 
-// Ends it after a failed send: the daemon may have said why.
-int client_detach_after_send(struct gradientd_run *run);
+// Tells the trainer, in one line.
+void client_warn(const struct gradientd_run *run, const char *reason, const char *consequence);
+
+// A send failed: the daemon may have said why.
+int client_lose_after_send(struct gradientd_run *run);
 
 // Takes and frees one message of the daemon; an Error is the last it says.
 int client_take_message(struct gradientd_run *run, Gradientd__DaemonMessage *message);

@@ -4,17 +4,23 @@
 
 #include "internal.h"
 
-int client_detach(struct gradientd_run *run, const char *reason) {
+void client_warn(const struct gradientd_run *run, const char *reason, const char *consequence) {
     char line[sizeof(run->error.text) + 64];
-
-    close(run->socket);
-    run->socket = -1;
-    client_fail(&run->error, ECONNRESET, "%s", reason);
-    snprintf(line, sizeof(line), "gradientd: %s; training goes on without it%s", reason, run->warn ? "" : "\n");
+    snprintf(line, sizeof(line), "gradientd: %s; %s%s", reason, consequence, run->warn ? "" : "\n");
     if (run->warn)
         run->warn(run->warn_context, line);
     else
         client_print_warning(line);
+}
+
+int client_detach(struct gradientd_run *run, const char *reason) {
+    if (run->socket >= 0)
+        close(run->socket);
+    run->socket = -1;
+    run->link = CLIENT_LOST;
+    client_fail(&run->error, ECONNRESET, "%s", reason);
+    if (!run->way_back.warned)
+        client_warn(run, reason, "training goes on without it");
     return GRADIENTD_DETACHED;
 }
 
@@ -31,8 +37,7 @@ int client_take_message(struct gradientd_run *run, Gradientd__DaemonMessage *mes
 
 static int hear(struct gradientd_run *run, int result, Gradientd__DaemonMessage *message) {
     if (result < 0)
-        return client_detach(run,
-                             result == -ECONNRESET ? "the daemon went away" : "the daemon sent what is no message");
+        return client_lose(run, result == -ECONNRESET ? "the daemon went away" : "the daemon sent what is no message");
     return result == 0 ? GRADIENTD_OK : client_take_message(run, message);
 }
 
@@ -52,14 +57,17 @@ int client_listen_to_all(struct gradientd_run *run) {
     }
 }
 
-int client_detach_after_send(struct gradientd_run *run) {
-    return client_listen_to_all(run) == GRADIENTD_OK ? client_detach(run, "the daemon went away") : GRADIENTD_DETACHED;
+int client_lose_after_send(struct gradientd_run *run) {
+    int result = client_listen_to_all(run);
+    return result == GRADIENTD_OK && run->link == CLIENT_ATTACHED ? client_lose(run, "the daemon went away") : result;
 }
 
 int client_say(struct gradientd_run *run, const Gradientd__ClientMessage *message, const uint8_t *payload,
                size_t payload_bytes) {
+    if (run->output.keeps)
+        client_output_trim(&run->output, atomic_load_explicit(run->commits, memory_order_acquire));
     int result = client_send(run, message, payload, payload_bytes);
     if (result == -ENOBUFS)
         return GRADIENTD_SKIPPED;
-    return result < 0 ? client_detach_after_send(run) : GRADIENTD_OK;
+    return result < 0 ? client_lose_after_send(run) : GRADIENTD_OK;
 }

@@ -40,6 +40,7 @@ bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout
     const Gradientd__StreamLayout *gradient = layout->streams[0];
     return gradient->kind == GRADIENTD__STREAM_KIND__GRADIENT &&
            lies_inside(layout, gradient->slot_words_offset, gradient->slots * sizeof(uint64_t), sizeof(uint64_t)) &&
+           lies_inside(layout, layout->commits_offset, sizeof(uint64_t), sizeof(uint64_t)) &&
            lies_inside(layout, layout->waiting_offset, sizeof(uint32_t), sizeof(uint32_t)) &&
            lies_inside(layout, layout->notices_offset, sizeof(uint32_t), sizeof(uint32_t));
 }
@@ -79,6 +80,7 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
     };
     run->waiting = (void *)(run->memory + layout->waiting_offset);
     run->notices = (void *)(run->memory + layout->notices_offset);
+    run->commits = (void *)(run->memory + layout->commits_offset);
 #ifdef MADV_POPULATE_WRITE
     madvise(run->slots.base, run->slots.count * run->slots.stride_bytes, MADV_POPULATE_WRITE);
 #endif

@@ -72,6 +72,8 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
         result = client_output_init(&run->output);
     if (result == 0 && options->transport != GRADIENTD_SHARED_MEMORY)
         result = client_inline_init(run, options);
+    if (result == 0)
+        result = client_way_back_remember(&run->way_back, options);
     return result < 0 ? result : allocate_messages(run);
 }
 
@@ -94,6 +96,7 @@ static void free_run(struct gradientd_run *run) {
     free(run->tag_indices);
     client_output_deinit(&run->output);
     client_inline_deinit(&run->in_line);
+    client_way_back_deinit(&run->way_back);
     free(run->input);
     free(run->event_path);
     free(run);
@@ -125,11 +128,12 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
         .warn = options->warn,
         .warn_context = options->warn_context,
     };
+    client_way_back_init(&run->way_back);
     result = allocate(run, options);
     if (result < 0)
         client_fail(error, -result, "a run of %u groups cannot be set up: %s", run->n_groups, strerror(-result));
     if (result == 0)
-        result = run->socket = client_connect(options, error);
+        result = run->socket = client_connect(options->socket, options->private_daemon, options->daemon_path, error);
     if (result >= 0)
         result = client_attach(run, options, error);
     if (result < 0) {

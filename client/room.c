@@ -16,19 +16,22 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
     if (*ret_slot >= 0)
         return GRADIENTD_OK;
     if (run->max_stall <= 0.0) { // nothing is sent, so only reading tells whether the daemon lives
-        int result = client_listen(run, 0.0);
+        int result = run->link == CLIENT_ATTACHED ? client_listen(run, 0.0) : GRADIENTD_OK;
         return result == GRADIENTD_OK ? GRADIENTD_SKIPPED : result;
     }
 
     double deadline = client_now_monotonic() + run->max_stall;
     do {
+        if (run->link != CLIENT_ATTACHED && deadline > run->way_back.lost_at + run->max_stall)
+            deadline = run->way_back.lost_at + run->max_stall; // a daemon that is gone costs max_stall once
         atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
         // pairs with the daemon's fence, between its slot words and its look at `waiting`
         atomic_thread_fence(memory_order_seq_cst);
         *ret_slot = find_slot(run);
         if (*ret_slot >= 0)
             return GRADIENTD_OK;
-        int result = client_listen(run, deadline);
+        int result =
+            run->link == CLIENT_ATTACHED ? client_listen(run, deadline) : client_wait_to_come_back(run, deadline);
         if (result != GRADIENTD_OK)
             return result;
     } while (client_now_monotonic() < deadline);
@@ -39,7 +42,7 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
 // What the daemon has to say, if its word tells that there is something.
 static int read_notices(struct gradientd_run *run) {
     uint32_t notices = atomic_load_explicit(run->notices, memory_order_acquire);
-    if (notices == run->notices_seen)
+    if (notices == run->notices_seen || run->link != CLIENT_ATTACHED)
         return GRADIENTD_OK;
     run->notices_seen = notices;
     return client_listen(run, 0.0);
@@ -55,19 +58,22 @@ static int wait_for_payload(struct gradientd_run *run) {
         if (client_wait(run, deadline, POLLIN | POLLOUT) <= 0)
             return GRADIENTD_SKIPPED;
         if (client_flush(run) < 0)
-            return client_detach_after_send(run);
+            return client_lose_after_send(run);
     }
 }
 
 int client_find_room(struct gradientd_run *run, int64_t *ret_slot) {
     *ret_slot = -1;
-    if (client_flush(run) < 0)
-        return client_detach_after_send(run);
+    int result = client_come_back(run);
+    if (result == GRADIENTD_OK && client_flush(run) < 0)
+        result = client_lose_after_send(run);
+    if (result != GRADIENTD_OK)
+        return result;
     if (run->in_line.elements) {
-        int result = wait_for_payload(run);
+        result = wait_for_payload(run);
         *ret_slot = result == GRADIENTD_OK ? 0 : -1;
         return result;
     }
-    int result = read_notices(run);
+    result = read_notices(run);
     return result == GRADIENTD_OK ? wait_for_slot(run, ret_slot) : result;
 }

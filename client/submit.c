@@ -4,8 +4,12 @@
 
 #include "internal.h"
 
+// How long a trainer that closes its run waits for a daemon where none can be reached: a service manager starts it
+// again sooner.
+static const double RESTART_SECONDS = 1.0;
+
 static bool is_attached(const struct gradientd_run *run) {
-    return run && *run->alive && run->socket >= 0;
+    return run && *run->alive && run->link != CLIENT_LOST;
 }
 
 // Counts the step as taken by the optimiser, whether the daemon sees it or not.
@@ -198,6 +202,40 @@ int gradientd_scalars(struct gradientd_run *run, int64_t step, double wall_time,
     return send_scalars(run, step, wall_time, scalars, n_scalars);
 }
 
+// Whether it is of no use to wait for a daemon any longer.
+static bool is_given_up(const struct gradientd_run *run) {
+    const struct client_way_back *way_back = &run->way_back;
+    return run->link == CLIENT_AWAY && way_back->nobody_there &&
+           client_now_monotonic() > way_back->lost_at + RESTART_SECONDS;
+}
+
+// Waits until the daemon has named the last sequence and closed the connection: the file is complete.
+static int wait_for_end(struct gradientd_run *run, uint64_t sequence) {
+    double deadline = client_now_monotonic() + run->close_timeout;
+    run->way_back.retry_at = 0.0;
+    do {
+        int result = GRADIENTD_OK;
+        if (run->link == CLIENT_ATTACHED) {
+            Gradientd__DaemonMessage *reply;
+            int received = client_receive(run, deadline, &reply);
+            if (received > 0)
+                result = client_take_message(run, reply);
+            else if (received < 0 && run->released_sequence == sequence)
+                return GRADIENTD_OK;
+            else if (received < 0)
+                result = client_lose(run, "the daemon went away before the event file was complete");
+        } else {
+            double soon = client_now_monotonic() + 0.1;
+            result = client_wait_to_come_back(run, soon < deadline ? soon : deadline);
+        }
+        if (result != GRADIENTD_OK)
+            return result;
+    } while (client_now_monotonic() < deadline && !is_given_up(run));
+    return client_detach(run, run->link == CLIENT_ATTACHED
+                                  ? "the event file was not complete within close_timeout"
+                                  : "the daemon did not come back before the event file was complete");
+}
+
 int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
     if (!is_attached(run))
         return GRADIENTD_DETACHED;
@@ -214,17 +252,7 @@ int client_end(struct gradientd_run *run, enum gradientd_outcome outcome) {
     if (client_say(run, &message, NULL, 0) != GRADIENTD_OK)
         return GRADIENTD_DETACHED;
 
-    // the daemon names the last sequence and closes the connection when the file is complete
-    double deadline = client_now_monotonic() + run->close_timeout;
-    Gradientd__DaemonMessage *reply;
-    int result;
-    while ((result = client_receive(run, deadline, &reply)) > 0)
-        if (client_take_message(run, reply) != GRADIENTD_OK)
-            return GRADIENTD_DETACHED;
-    if (result == -ECONNRESET && run->released_sequence == body.sequence)
-        return GRADIENTD_OK;
-    return client_detach(run, result == 0 ? "the event file was not complete within close_timeout"
-                                          : "the daemon went away before the event file was complete");
+    return wait_for_end(run, body.sequence);
 }
 
 uint64_t gradientd_skipped(const struct gradientd_run *run) {

@@ -21,6 +21,8 @@ double client_now(void) {
 }
 
 int client_flush(struct gradientd_run *run) {
+    if (run->output.keeps && run->link != CLIENT_ATTACHED)
+        return 0; // kept until a daemon is back
     while (!client_output_is_empty(&run->output)) {
         struct iovec pieces[3];
         struct msghdr header = {.msg_iov = pieces, .msg_iovlen = (size_t)client_output_pieces(&run->output, pieces)};

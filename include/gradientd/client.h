@@ -37,10 +37,13 @@
 //     }
 //     gradientd_close(run, GRADIENTD_SUCCESS);
 //
-// Nothing here raises a signal, aborts, or blocks longer than the options allow; a run that cannot be served costs one
-// warning (see `warn`), and every call on it then returns GRADIENTD_DETACHED. All calls take a NULL run and return
+// Nothing here raises a signal, aborts, or blocks longer than the options allow. A daemon that goes away costs one
+// warning (see `warn`): the run waits in shared memory until a daemon is back at its place, or is started again where it
+// is the run's own, and goes on where it was; until then steps are kept while slots are free, and skipped and counted
+// after that. A run that cannot be served any more (the daemon refused it; an inline run whose daemon is gone) costs one
+// warning too, and every call on it then returns GRADIENTD_DETACHED. All calls take a NULL run and return
 // GRADIENTD_DETACHED for it. There is no global state; a run is used by one thread at a time. After fork() the child's
-// handle does nothing.
+// handle does nothing. An open run takes four descriptors: socket, memory, event file and a pidfd of this process.
 //
 // Results: 0 done; a positive gradientd_result is an outcome a trainer may want to know; a negative errno says the
 // arguments are wrong (gradientd_last_error() names what).
@@ -63,7 +66,7 @@ struct gradientd_run; // one training run as TensorBoard shows it, as seen by th
 enum gradientd_result {
     GRADIENTD_OK = 0,
     GRADIENTD_SKIPPED = 1,  // no free slot within max_stall: this step was dropped, and counted
-    GRADIENTD_DETACHED = 2, // there is no daemon behind this run (any more)
+    GRADIENTD_DETACHED = 2, // no daemon serves this run, or ever will
 };
 
 // What is submitted is the gradient as the optimiser consumes it: with coupled weight decay (PyTorch's Adam, Adagrad,
@@ -198,10 +201,10 @@ struct gradientd_options {
     const char *daemon_path;
 
     double connect_timeout; // seconds gradientd_open() may take for the daemon's answers
-    double max_stall;       // seconds a submit may wait for a free slot; 0: never
-    double close_timeout;   // seconds gradientd_close() may wait until everything submitted is in the file
+    double max_stall; // seconds a submit may wait for a free slot, and all submits for a daemon that is away; 0: none
+    double close_timeout; // seconds gradientd_close() may wait until everything submitted is in the file
 
-    // Called with one line when the run is lost; NULL: the line goes to stderr.
+    // Called with one line when the daemon goes away or the run is lost; NULL: the line goes to stderr.
     void (*warn)(void *context, const char *text);
     void *warn_context;
 };

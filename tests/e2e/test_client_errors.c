@@ -177,11 +177,11 @@ Test(client_errors, wrong_options_are_named) {
     }
 }
 
-Test(client_errors, run_takes_one_descriptor_and_gives_it_back) {
+Test(client_errors, run_takes_four_descriptors_and_gives_them_back) {
     size_t fds = scratch_count_fds(0);
     struct gradientd_options options = trainer_options(daemon_process.socket, directory, "descriptors", NULL);
     struct gradientd_run *run = trainer_open(&options);
-    cr_assert_eq(scratch_count_fds(0), fds + 1, "more than the socket is open");
+    cr_assert_eq(scratch_count_fds(0), fds + 4, "others than socket, memory, event file and pidfd are open");
     trainer_submit_steps(run, 1, 5);
     trainer_close(run);
     cr_assert_eq(scratch_count_fds(0), fds, "a descriptor leaked");

@@ -105,6 +105,34 @@ Test(private_daemon, serves_the_run_and_ends_with_it) {
     event_values_free(&values);
 }
 
+Test(private_daemon, is_started_again_when_it_dies) {
+    struct trainer_warnings warnings;
+    struct gradientd_options options = trainer_options(NULL, directory, "restarted", &warnings);
+    options.private_daemon = true;
+    options.daemon_path = daemon_process_program();
+    char restarted_path[512], alone_path[512];
+    struct gradientd_run *run = trainer_open(&options);
+    snprintf(restarted_path, sizeof(restarted_path), "%s", gradientd_event_path(run));
+    for (int64_t step = 1; step <= 30; step++) {
+        trainer_submit_steps(run, step, step);
+        if (step % 10 != 0)
+            continue;
+        int pidfd = open_daemon();
+        cr_assert_eq(syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0), 0);
+        cr_assert(scratch_wait_readable(pidfd, 20.0));
+        close(pidfd);
+    }
+    trainer_close(run);
+    cr_expect_eq(warnings.count, 1, "%u warnings", warnings.count);
+
+    options = private_options("alone");
+    run = trainer_open(&options);
+    snprintf(alone_path, sizeof(alone_path), "%s", gradientd_event_path(run));
+    trainer_submit_steps(run, 1, 30);
+    trainer_close(run);
+    scratch_expect_same(restarted_path, alone_path);
+}
+
 Test(private_daemon, writes_what_a_shared_one_writes) {
     struct daemon_process shared;
     char private_path[512], shared_path[512];

@@ -1,0 +1,184 @@
+// The way back to a daemon: connect, Hello, the same OpenRun, and Attach with the same memory and event file. It is
+// taken a step at a time from inside the trainer's calls, and none of the steps waits for an answer.
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+// Between attempts to connect: doubling from the first pause to the last, so that a daemon that is restarted is found
+// soon, and one that never comes back costs next to nothing.
+static const double FIRST_PAUSE = 0.01, LAST_PAUSE = 5.0;
+
+// A daemon that answers no sooner has hung; the connection is given up and another one tried.
+static const double ANSWER_TIMEOUT = 10.0;
+
+void client_way_back_init(struct client_way_back *way_back) {
+    *way_back = (struct client_way_back){.fds = CLIENT_NO_FDS};
+}
+
+void client_way_back_deinit(struct client_way_back *way_back) {
+    client_close_fds(&way_back->fds);
+    free(way_back->open_run);
+    free(way_back->socket);
+    free(way_back->daemon_path);
+}
+
+static int copy_text(const char *text, char **ret_copy) {
+    *ret_copy = text ? strdup(text) : NULL;
+    return text && !*ret_copy ? -ENOMEM : 0;
+}
+
+int client_way_back_remember(struct client_way_back *way_back, const struct gradientd_options *options) {
+    way_back->private_daemon = options->private_daemon;
+    int result = copy_text(options->socket, &way_back->socket);
+    return result < 0 ? result : copy_text(options->daemon_path, &way_back->daemon_path);
+}
+
+// Tries again after a pause.
+static void retreat(struct gradientd_run *run) {
+    struct client_way_back *way_back = &run->way_back;
+    if (run->socket >= 0)
+        close(run->socket);
+    run->socket = -1;
+    run->input_bytes = 0;
+    run->link = CLIENT_AWAY;
+    way_back->unsent = NULL;
+    way_back->retry_at = client_now_monotonic() + way_back->pause;
+    way_back->pause = 2.0 * way_back->pause < LAST_PAUSE ? 2.0 * way_back->pause : LAST_PAUSE;
+}
+
+int client_lose(struct gradientd_run *run, const char *reason) {
+    if (!run->output.keeps) // what went inline is gone
+        return client_detach(run, reason);
+    bool first_time = !run->way_back.warned;
+    run->way_back.warned = true;
+    if (run->link == CLIENT_ATTACHED) {
+        run->way_back.pause = FIRST_PAUSE;
+        run->way_back.lost_at = client_now_monotonic();
+    }
+    retreat(run);
+    if (first_time)
+        client_warn(run, reason, "steps are skipped until it is back");
+    return GRADIENTD_OK;
+}
+
+// Begins to send bytes that are not a part of the run's messages.
+static void begin_sending(struct gradientd_run *run, const uint8_t *data, size_t bytes) {
+    run->way_back.unsent = data;
+    run->way_back.unsent_bytes = bytes;
+}
+
+// Returns true when all has left.
+static bool send_rest(struct gradientd_run *run) {
+    struct client_way_back *way_back = &run->way_back;
+    while (way_back->unsent_bytes > 0) {
+        ssize_t sent = send(run->socket, way_back->unsent, way_back->unsent_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return false; // a daemon that is gone shows when its answer is read
+        way_back->unsent += sent;
+        way_back->unsent_bytes -= (size_t)sent;
+    }
+    return true;
+}
+
+static void connect_again(struct gradientd_run *run) {
+    struct client_way_back *way_back = &run->way_back;
+    struct gradientd_error error;
+    if (client_now_monotonic() < way_back->retry_at)
+        return;
+    way_back->nobody_there = false;
+    run->socket = client_connect(way_back->socket, way_back->private_daemon, way_back->daemon_path, &error);
+    if (run->socket < 0) {
+        run->socket = -1;
+        way_back->nobody_there = true;
+        retreat(run);
+        return;
+    }
+    way_back->answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
+    begin_sending(run, way_back->hello, client_pack_hello(way_back->hello));
+    run->link = CLIENT_GREETING;
+}
+
+// An Error on the way: whoever holds the run, or has no room for it, may be gone later; all else is for good.
+static int take_refusal(struct gradientd_run *run, const Gradientd__Error *error) {
+    if (error->code != GRADIENTD__ERROR_CODE__OWNED && error->code != GRADIENTD__ERROR_CODE__QUOTA)
+        return client_detach(run, error->text);
+    retreat(run);
+    return GRADIENTD_OK;
+}
+
+// What was sent and is not committed is sent again.
+static void resume(struct gradientd_run *run, const Gradientd__Attached *attached) {
+    run->link = CLIENT_ATTACHED;
+    run->way_back.pause = FIRST_PAUSE;
+    client_output_rewind(&run->output, attached->committed_sequence);
+}
+
+// The answer to what was said last.
+static int take_answer(struct gradientd_run *run, const Gradientd__DaemonMessage *message) {
+    struct client_way_back *way_back = &run->way_back;
+    static const Gradientd__DaemonMessage__MessageCase expected[] = {
+        [CLIENT_GREETING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME,
+        [CLIENT_DESCRIBING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT,
+        [CLIENT_ATTACHING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED,
+    };
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
+        return take_refusal(run, message->error);
+    if (message->message_case != expected[run->link])
+        return client_lose(run, "the daemon sent something unexpected");
+
+    if (run->link == CLIENT_GREETING) {
+        begin_sending(run, way_back->open_run, way_back->open_run_bytes);
+        run->link = CLIENT_DESCRIBING;
+    } else if (run->link == CLIENT_DESCRIBING) {
+        if (message->layout->total_bytes != run->memory_bytes)
+            return client_detach(run, "the daemon that came back lays this run out in another way");
+        if (client_send_attach(run->socket, &way_back->fds) < 0)
+            return client_lose(run, "the daemon went away");
+        run->link = CLIENT_ATTACHING;
+    } else {
+        resume(run, message->attached);
+    }
+    return GRADIENTD_OK;
+}
+
+int client_come_back(struct gradientd_run *run) {
+    while (run->link != CLIENT_ATTACHED) {
+        if (run->link == CLIENT_AWAY)
+            connect_again(run);
+        if (run->link == CLIENT_AWAY || !send_rest(run))
+            return GRADIENTD_OK;
+        Gradientd__DaemonMessage *message;
+        int result = client_receive(run, 0.0, &message);
+        if (result == 0 && client_now_monotonic() < run->way_back.answer_by)
+            return GRADIENTD_OK;
+        if (result <= 0) {
+            retreat(run);
+            return GRADIENTD_OK;
+        }
+        result = take_answer(run, message);
+        gradientd__daemon_message__free_unpacked(message, NULL);
+        if (result != GRADIENTD_OK)
+            return result;
+    }
+    return GRADIENTD_OK;
+}
+
+int client_wait_to_come_back(struct gradientd_run *run, double deadline) {
+    enum { PAUSE_MS = 5 };
+    while (run->link != CLIENT_ATTACHED && client_now_monotonic() < deadline) {
+        struct pollfd answer = {.fd = run->socket, .events = POLLIN}; // a negative descriptor only waits
+        poll(&answer, 1, PAUSE_MS);
+        int result = client_come_back(run);
+        if (result != GRADIENTD_OK)
+            return result;
+    }
+    return GRADIENTD_OK;
+}

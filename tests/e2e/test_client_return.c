@@ -1,0 +1,139 @@
+// A daemon that dies and comes back: the run goes on where it was, and its file is the one it would have been.
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon_process.h"
+#include "event_values.h"
+#include "scratch.h"
+#include "trainer.h"
+
+enum { STEPS = 60 };
+
+static char directory[SCRATCH_PATH_BYTES];
+static struct daemon_process daemon_process;
+static struct trainer_warnings warnings;
+
+static void set_up(void) {
+    scratch_make(directory);
+    daemon_process_start(&daemon_process, directory);
+}
+
+static void tear_down(void) {
+    daemon_process_stop(&daemon_process);
+    scratch_remove(directory);
+}
+
+TestSuite(client_return, .init = set_up, .fini = tear_down, .timeout = 120);
+
+static struct gradientd_run *open_run(const char *name, char path[512]) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, name, &warnings);
+    options.optimizer.rule = GRADIENTD_AMSGRAD;
+    struct gradientd_run *run = trainer_open(&options);
+    snprintf(path, 512, "%s", gradientd_event_path(run));
+    return run;
+}
+
+static void restart(void (*end)(struct daemon_process *daemon)) {
+    end(&daemon_process);
+    daemon_process_start(&daemon_process, directory);
+}
+
+static void expect_undisturbed(const char *path) {
+    char alone[512];
+    struct gradientd_run *run = open_run("alone", alone);
+    trainer_submit_steps(run, 1, STEPS);
+    trainer_close(run);
+    scratch_expect_same(path, alone);
+}
+
+Test(client_return, killed_again_and_again) {
+    char path[512];
+    struct gradientd_run *run = open_run("killed", path);
+    for (int64_t step = 1; step <= STEPS; step++) {
+        trainer_submit_steps(run, step, step);
+        if (step % 7 == 1)
+            restart(daemon_process_kill);
+    }
+    trainer_close(run);
+    cr_expect_eq(warnings.count, 1, "%u warnings", warnings.count);
+    cr_expect(strstr(warnings.text, "went away"), "%s", warnings.text);
+    cr_expect_eq(gradientd_skipped(run), 0);
+    expect_undisturbed(path);
+}
+
+Test(client_return, terminated_and_started_again) {
+    char path[512];
+    struct gradientd_run *run = open_run("terminated", path);
+    trainer_submit_steps(run, 1, 20);
+    restart(daemon_process_stop);
+    trainer_submit_steps(run, 21, STEPS);
+    trainer_close(run);
+    expect_undisturbed(path);
+}
+
+// Steps in the slots that are free, and values, are kept until the daemon is back; the other steps are skipped and
+// counted.
+Test(client_return, what_the_meantime_brings_is_kept) {
+    const struct gradientd_scalar scalar = {"validation/loss", 0.5f};
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "meantime", &warnings);
+    unsigned taken = 0;
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_freeze(&daemon_process); // so that no slot comes back before the kill
+    for (int64_t step = 1; step <= 2 * STEPS; step++) {
+        float gradient[TRAINER_NUMEL];
+        trainer_gradient(step, gradient);
+        struct gradientd_step described = trainer_step(step);
+        taken += trainer_submit(run, &described, gradient) == GRADIENTD_OK;
+        cr_assert_eq(gradientd_scalars(run, step, TRAINER_WALL_TIME, &scalar, 1), GRADIENTD_OK);
+        if (step == 2)
+            daemon_process_kill(&daemon_process);
+    }
+    cr_expect_eq(taken, TRAINER_MAX_LAG + 1 + 2, "%u steps for %d slots", taken, TRAINER_MAX_LAG + 1 + 2);
+    cr_expect_eq(gradientd_skipped(run), 2 * STEPS - taken);
+    char path[512];
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    daemon_process_start(&daemon_process, directory);
+    trainer_close(run);
+
+    struct event_values values;
+    event_values_read(path, &values);
+    cr_expect_eq(event_values_count(&values, "gradient/norm"), taken);
+    cr_expect_eq(event_values_count(&values, "validation/loss"), 2 * STEPS);
+    cr_expect_eq(values.stops, 1);
+    event_values_free(&values);
+}
+
+Test(client_return, closing_waits_for_the_daemon_to_finish_the_file) {
+    char path[512];
+    struct gradientd_run *run = open_run("closing", path);
+    trainer_submit_steps(run, 1, STEPS);
+    restart(daemon_process_kill);
+    trainer_close(run); // the first call that learns of it
+    expect_undisturbed(path);
+}
+
+static void *close_run(void *run) {
+    trainer_close(run);
+    return NULL;
+}
+
+// What is committed is not sent again, and the file that CloseRun ended is finished by whoever comes.
+Test(client_return, killed_while_it_is_being_closed) {
+    char path[512];
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        pthread_t closer;
+        snprintf(name, sizeof(name), "run%d", i);
+        struct gradientd_run *run = open_run(name, path);
+        trainer_submit_steps(run, 1, STEPS);
+        cr_assert_eq(pthread_create(&closer, NULL, close_run, run), 0);
+        for (volatile int spin = 0; spin < i * 20000; spin++)
+            ;
+        restart(daemon_process_kill);
+        pthread_join(closer, NULL);
+        expect_undisturbed(path);
+    }
+}
