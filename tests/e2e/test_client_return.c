@@ -56,10 +56,10 @@ Test(client_return, killed_again_and_again) {
         if (step % 7 == 1)
             restart(daemon_process_kill);
     }
+    cr_expect_eq(gradientd_skipped(run), 0);
     trainer_close(run);
     cr_expect_eq(warnings.count, 1, "%u warnings", warnings.count);
     cr_expect(strstr(warnings.text, "went away"), "%s", warnings.text);
-    cr_expect_eq(gradientd_skipped(run), 0);
     expect_undisturbed(path);
 }
 
