@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "start_vector.h"
+#include "adam_track.h"
 
 enum {
     PART_ELEMS_MIN = 4 * GD_CHUNK_ELEMS, // below this, waking another thread costs more than it saves
@@ -26,6 +26,14 @@ struct group_place {
     uint64_t state_offset; // ... and in an array of the optimiser state
 };
 
+// What a shadow adds to a chunk's sums: its rule's own terms. All else is the gradient's, and in the run's sums
+// already.
+struct shadow_sums {
+    double A, B, C, D;
+    double relative_square;
+    float step_size_min;
+};
+
 struct gd_analysis {
     const struct gd_open_run *open_run;
     const struct gd_memory *memory;
@@ -34,12 +42,10 @@ struct gd_analysis {
     struct chunk_place *chunks;
     uint64_t n_chunks;
     struct gd_step_sums *chunk_sums;
-    struct gd_adam_group_step *group_steps;
+    struct shadow_sums *shadow_sums; // of shadow s from n_chunks x s on
+    struct gd_adam_track tracks[GD_RULES_MAX];
 
-    // the snapshot under way
-    const struct gd_analysis_input *input;
-    struct gd_adam_step step;
-    double beta2_max;
+    const struct gd_analysis_input *input; // the snapshot under way
 };
 
 static uint64_t chunks_of(const struct gd_group *group) {
@@ -71,8 +77,10 @@ static uint64_t count_chunks(const struct gd_open_run *open_run) {
 
 uint64_t gd_analysis_bytes(const struct gd_open_run *open_run) {
     const struct gd_analysis *analysis = NULL;
-    return sizeof(*analysis) + open_run->n_groups * (sizeof(*analysis->groups) + sizeof(*analysis->group_steps)) +
-           count_chunks(open_run) * (sizeof(*analysis->chunks) + sizeof(*analysis->chunk_sums));
+    uint64_t chunk_bytes = sizeof(*analysis->chunks) + sizeof(*analysis->chunk_sums) +
+                           open_run->n_shadows * sizeof(*analysis->shadow_sums);
+    return sizeof(*analysis) + open_run->n_groups * sizeof(*analysis->groups) + count_chunks(open_run) * chunk_bytes +
+           (1 + open_run->n_shadows) * gd_adam_track_bytes(open_run);
 }
 
 int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *memory,
@@ -89,10 +97,15 @@ int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *
     };
 
     analysis->groups = calloc(open_run->n_groups, sizeof(*analysis->groups));
-    analysis->group_steps = calloc(open_run->n_groups, sizeof(*analysis->group_steps));
     analysis->chunks = calloc(analysis->n_chunks, sizeof(*analysis->chunks));
     analysis->chunk_sums = calloc(analysis->n_chunks, sizeof(*analysis->chunk_sums));
-    if (!analysis->groups || !analysis->group_steps || !analysis->chunks || !analysis->chunk_sums) {
+    if (open_run->n_shadows > 0)
+        analysis->shadow_sums = calloc(open_run->n_shadows * analysis->n_chunks, sizeof(*analysis->shadow_sums));
+    bool made = analysis->groups && analysis->chunks && analysis->chunk_sums &&
+                (open_run->n_shadows == 0 || analysis->shadow_sums);
+    for (uint32_t rule = 0; made && rule <= open_run->n_shadows; rule++)
+        made = gd_adam_track_init(&analysis->tracks[rule], rule, open_run, memory) == 0;
+    if (!made) {
         gd_analysis_free(analysis);
         return -ENOMEM;
     }
@@ -104,8 +117,10 @@ int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *
 void gd_analysis_free(struct gd_analysis *analysis) {
     if (!analysis)
         return;
+    for (uint32_t rule = 0; rule < GD_RULES_MAX; rule++)
+        gd_adam_track_deinit(&analysis->tracks[rule]);
+    free(analysis->shadow_sums);
     free(analysis->groups);
-    free(analysis->group_steps);
     free(analysis->chunks);
     free(analysis->chunk_sums);
     free(analysis);
@@ -118,26 +133,10 @@ uint32_t gd_analysis_parts(const struct gd_analysis *analysis, uint32_t parts_ma
     return parts < parts_max ? (uint32_t)parts : parts_max;
 }
 
-// The groups' state of the step before the first: what the start vectors hold.
-static void start_groups(struct gd_analysis *analysis) {
-    const struct gd_open_run *open_run = analysis->open_run;
-    struct gd_run_state *state = analysis->input->state;
-    struct gd_group_state *groups = gd_run_state_groups(state);
-
-    for (uint32_t i = 0; i < open_run->n_groups; i++) {
-        uint32_t parameter_group = open_run->groups[i].parameter_group;
-        struct gd_adam_rates rates = open_run->parameter_groups[parameter_group];
-        double stated = open_run->start_learning_rates[parameter_group];
-        rates.learning_rate = isnan(stated) ? analysis->input->snapshot->rates[parameter_group].learning_rate : stated;
-        gd_adam_start_group(&open_run->adam, &groups[i].adam, state->adam.optimizer_step, &rates);
-    }
-}
-
 static void take_rates(struct gd_analysis *analysis) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     struct gd_adam_rates *rates = gd_run_state_rates(analysis->input->state, analysis->open_run->n_groups);
 
-    analysis->beta2_max = 0.0;
     for (uint32_t i = 0; i < snapshot->n_rates; i++) {
         const struct gd_adam_rates *given = &snapshot->rates[i];
         rates[i].learning_rate = given->learning_rate;
@@ -145,74 +144,27 @@ static void take_rates(struct gd_analysis *analysis) {
             rates[i].beta2 = given->beta2;
         if (!isnan(given->eps))
             rates[i].eps = given->eps;
-        if (rates[i].beta2 > analysis->beta2_max)
-            analysis->beta2_max = rates[i].beta2;
-    }
-}
-
-// Every group at its own t = 1: nothing came before that the daemon has not seen.
-static bool starts_exact(const struct gd_open_run *open_run, uint64_t optimizer_step) {
-    for (uint32_t i = 0; i < open_run->n_groups; i++)
-        if (optimizer_step != (uint64_t)open_run->groups[i].step_lag + 1)
-            return false;
-    return true;
-}
-
-static void begin_applied_step(struct gd_analysis *analysis) {
-    const struct gd_open_run *open_run = analysis->open_run;
-    const struct gd_submission *snapshot = analysis->input->snapshot;
-    struct gd_run_state *state = analysis->input->state;
-    struct gd_group_state *groups = gd_run_state_groups(state);
-    const struct gd_adam_rates *rates = gd_run_state_rates(state, open_run->n_groups);
-
-    bool exact = state->adam.applied == 0 && starts_exact(open_run, snapshot->optimizer_step);
-    analysis->step =
-        gd_adam_begin_step(&open_run->adam, &state->adam, snapshot->optimizer_step, exact, analysis->beta2_max);
-    for (uint32_t i = 0; i < open_run->n_groups; i++) {
-        if (gd_submission_has_group(snapshot, i))
-            analysis->group_steps[i] = gd_adam_step_group(&open_run->adam, &groups[i].adam, &analysis->step,
-                                                          &rates[open_run->groups[i].parameter_group]);
-        else
-            gd_adam_skip_group(&open_run->adam, &groups[i].adam, &analysis->step);
     }
 }
 
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
     if (analysis->open_run->starts && input->state->snapshots == 0)
-        start_groups(analysis);
+        gd_adam_track_start(&analysis->tracks[0], input->state, input->snapshot);
     take_rates(analysis);
-    if (input->snapshot->applied)
-        begin_applied_step(analysis);
-    else
-        memset(analysis->group_steps, 0, analysis->open_run->n_groups * sizeof(*analysis->group_steps));
+    for (uint32_t rule = 0; rule <= analysis->open_run->n_shadows; rule++)
+        gd_adam_track_begin(&analysis->tracks[rule], input->state, input->snapshot);
 }
 
 void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
 }
 
-// Elements of a group that has no history keep the state of a run's start.
 static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
-    const struct gd_open_run *open_run = analysis->open_run;
-    const struct gd_memory *memory = analysis->memory;
     const struct chunk_place *place = &analysis->chunks[index];
-    const struct gd_group *group = &open_run->groups[place->group];
-    uint64_t from = analysis->groups[place->group].slot_offset + place->start;
-    uint64_t to = analysis->groups[place->group].state_offset + place->start;
-    uint64_t t = analysis->input->snapshot->optimizer_step - group->step_lag;
-    float *root = gd_memory_second_moment(memory, 0, 0) + to;
-    if (t == 0)
-        return;
-
-    gd_start_roots(gd_memory_second_moment(memory, 1, 0) + from, (float)open_run->adam.initial_accumulator,
-                   place->elems, root);
-    if (memory->layout.state_arrays > 1) {
-        double beta2 = open_run->parameter_groups[group->parameter_group].beta2;
-        gd_start_maxima(gd_memory_second_moment(memory, 1, 1) + from, root,
-                        (float)gd_adam_maximum_scale(&open_run->adam, beta2, t), place->elems,
-                        gd_memory_second_moment(memory, 0, 1) + to);
-    }
+    const struct group_place *group = &analysis->groups[place->group];
+    gd_adam_track_start_chunk(&analysis->tracks[0], place->group, analysis->input->snapshot->optimizer_step,
+                              group->slot_offset + place->start, group->state_offset + place->start, place->elems);
 }
 
 static const uint8_t *slot_bytes(const struct gd_analysis *analysis, uint32_t slot) {
@@ -233,19 +185,23 @@ static void point_at_history(const struct gd_analysis *analysis, const struct ch
     }
 }
 
-static void point_at_second_moment(const struct gd_analysis *analysis, const struct chunk_place *place,
-                                   struct gd_chunk *chunk) {
-    const struct gd_memory *memory = analysis->memory;
-    uint64_t half = gd_run_state_groups(analysis->input->state)[place->group].half % 2;
-    uint64_t offset = analysis->groups[place->group].state_offset + place->start;
-
-    chunk->step = &analysis->group_steps[place->group].kernel;
-    chunk->root = gd_memory_second_moment(memory, half, 0) + offset;
-    chunk->root_next = gd_memory_second_moment(memory, 1 - half, 0) + offset;
-    if (memory->layout.state_arrays > 1) {
-        chunk->maximum = gd_memory_second_moment(memory, half, 1) + offset;
-        chunk->maximum_next = gd_memory_second_moment(memory, 1 - half, 1) + offset;
-    }
+// `chunk` has the gradient and no history.
+static void run_shadow_chunk(struct gd_analysis *analysis, uint32_t shadow, uint64_t index, struct gd_chunk chunk) {
+    const struct gd_adam_track *track = &analysis->tracks[1 + shadow];
+    const struct chunk_place *place = &analysis->chunks[index];
+    struct gd_step_sums sums;
+    if (!track->has_second_moment)
+        return;
+    gd_adam_track_point(track, place->group, analysis->groups[place->group].state_offset + place->start, &chunk);
+    analysis->kernels->analyse(&chunk, &sums);
+    analysis->shadow_sums[shadow * analysis->n_chunks + index] = (struct shadow_sums){
+        .A = sums.A,
+        .B = sums.B,
+        .C = sums.C,
+        .D = sums.D,
+        .relative_square = sums.relative_square,
+        .step_size_min = sums.step_size_min,
+    };
 }
 
 static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
@@ -255,15 +211,18 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
         return;
 
     enum gd_element_type type = analysis->open_run->element_type;
-    uint64_t offset_bytes = (analysis->groups[place->group].slot_offset + place->start) * gd_element_bytes(type);
+    const struct group_place *group = &analysis->groups[place->group];
+    uint64_t offset_bytes = (group->slot_offset + place->start) * gd_element_bytes(type);
     struct gd_chunk chunk = {
         .elems = place->elems,
         .type = type,
         .gradient = slot_bytes(analysis, snapshot->slot) + offset_bytes,
     };
+    for (uint32_t shadow = 0; shadow < analysis->open_run->n_shadows; shadow++)
+        run_shadow_chunk(analysis, shadow, index, chunk);
     point_at_history(analysis, place, offset_bytes, &chunk);
-    if (snapshot->applied && gd_adam_has_second_moment(&analysis->open_run->adam))
-        point_at_second_moment(analysis, place, &chunk);
+    if (analysis->tracks[0].has_second_moment)
+        gd_adam_track_point(&analysis->tracks[0], place->group, group->state_offset + place->start, &chunk);
     analysis->kernels->analyse(&chunk, &analysis->chunk_sums[index]);
 }
 
@@ -294,7 +253,7 @@ void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts
 }
 
 // What only the fold over groups can know: which norms belong to which lag.
-static void complete_group(const struct gd_analysis *analysis, uint32_t group, struct gd_step_sums *sums) {
+static void complete_group(struct gd_analysis *analysis, uint32_t group, struct gd_step_sums *sums) {
     const struct gd_analysis_input *input = analysis->input;
 
     for (uint32_t i = 0; i < analysis->open_run->max_lag; i++) {
@@ -308,18 +267,45 @@ static void complete_group(const struct gd_analysis *analysis, uint32_t group, s
     }
     if (sums->non_finite > 0)
         sums->first_non_finite_group = group;
-    gd_adam_complete_sums(&analysis->open_run->adam, &analysis->group_steps[group], sums);
+    gd_adam_track_end_group(&analysis->tracks[0], group, sums);
+}
+
+// A group's sums under a shadow: the gradient's own are `own`'s, the rule's come from its chunks, up to `end`.
+static void fold_shadow_group(struct gd_analysis *analysis, uint32_t shadow, uint32_t group,
+                              const struct gd_step_sums *own, uint64_t end, struct gd_step_sums *ret_total) {
+    struct gd_adam_track *track = &analysis->tracks[1 + shadow];
+    struct gd_step_sums sums;
+
+    gd_step_sums_init(&sums);
+    sums.elements = own->elements;
+    sums.active = own->active;
+    sums.squared_norm = own->squared_norm;
+    for (uint64_t i = end - chunks_of(&analysis->open_run->groups[group]); track->has_second_moment && i < end; i++) {
+        const struct shadow_sums *part = &analysis->shadow_sums[shadow * analysis->n_chunks + i];
+        sums.A += part->A;
+        sums.B += part->B;
+        sums.C += part->C;
+        sums.D += part->D;
+        sums.relative_square += part->relative_square;
+        if (part->step_size_min < sums.step_size_min)
+            sums.step_size_min = part->step_size_min;
+    }
+    gd_adam_track_end_group(track, group, &sums);
+    gd_step_sums_merge(ret_total, &sums, 0);
 }
 
 void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *ret_result) {
     const struct gd_open_run *open_run = analysis->open_run;
     const struct gd_submission *snapshot = analysis->input->snapshot;
-    struct gd_group_state *groups = gd_run_state_groups(analysis->input->state);
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->step};
+    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step};
     gd_step_sums_init(&ret_result->sums);
+    for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++) {
+        ret_result->shadow_steps[shadow] = analysis->tracks[1 + shadow].step;
+        gd_step_sums_init(&ret_result->shadow_sums[shadow]);
+    }
     for (uint32_t i = 0; i < open_run->n_groups; i++) {
         uint64_t end = chunk + chunks_of(&open_run->groups[i]);
         if (!gd_submission_has_group(snapshot, i)) {
@@ -334,6 +320,7 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         norms[i] = sums.squared_norm;
         complete_group(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);
-        groups[i].half ^= (uint64_t)(snapshot->applied && gd_adam_has_second_moment(&open_run->adam));
+        for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++)
+            fold_shadow_group(analysis, shadow, i, &sums, end, &ret_result->shadow_sums[shadow]);
     }
 }

@@ -22,6 +22,10 @@ struct gd_analysis_input {
 struct gd_analysis_result {
     struct gd_step_sums sums; // over all present groups
     struct gd_adam_step step; // meaningful for an applied snapshot
+
+    // The same for each shadow rule; of the gradient's own sums only elements, active and squared_norm.
+    struct gd_step_sums shadow_sums[GD_SHADOWS_MAX];
+    struct gd_adam_step shadow_steps[GD_SHADOWS_MAX];
 };
 
 // What gd_analysis_new() allocates.

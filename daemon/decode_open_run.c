@@ -29,8 +29,9 @@ void gd_open_run_free(struct gd_open_run *open_run) {
 }
 
 uint64_t gd_open_run_bytes(const struct gd_open_run *open_run) {
-    uint64_t bytes = sizeof(*open_run) + open_run->n_groups * (sizeof(*open_run->groups) + GD_BLOCK_BYTES) +
-                     open_run->n_parameter_groups * sizeof(*open_run->parameter_groups);
+    uint64_t bytes =
+        sizeof(*open_run) + open_run->n_groups * (sizeof(*open_run->groups) + GD_BLOCK_BYTES) +
+        open_run->n_parameter_groups * (sizeof(*open_run->parameter_groups) + sizeof(*open_run->start_learning_rates));
     for (uint32_t i = 0; i < open_run->n_groups; i++)
         bytes += open_run->groups[i].name ? strlen(open_run->groups[i].name) + 1 : 0;
     return bytes;
@@ -88,7 +89,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
         size_t entries;
     } unsupported[] = {
         {"families", message->n_families},
-        {"shadow_rules", message->n_shadow_rules},
         {"per_group", message->per_group ? 1 : 0},
         {"include", message->n_include},
         {"exclude", message->n_exclude},

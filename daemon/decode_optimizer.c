@@ -11,11 +11,6 @@ static int check_number(const char *field, double value, struct gd_error *ret_er
                         value);
 }
 
-// What a rule says when the message leaves it open.
-static bool default_bias_correction(enum gd_rule rule) {
-    return rule == GD_RULE_ADAM || rule == GD_RULE_ADAMW;
-}
-
 static int check_rule(const Gradientd__Optimizer *optimizer, struct gd_error *ret_error) {
     int result = gd_error_check_range("rule", (uint64_t)optimizer->rule, GD_RULE_SGD, GD_RULE_ADAFOM, ret_error);
     if (result < 0)
@@ -66,7 +61,7 @@ static int read_rule(const Gradientd__OpenRun *message, struct gd_open_run *open
         .absent_counts = message->absent_counts,
     };
     open_run->adam.bias_correction =
-        optimizer->has_bias_correction ? optimizer->bias_correction : default_bias_correction(open_run->adam.rule);
+        optimizer->has_bias_correction ? optimizer->bias_correction : gd_adam_corrects_by_default(open_run->adam.rule);
     if (optimizer->has_maximum_of)
         open_run->adam.maximum_of = (enum gd_maximum_of)optimizer->maximum_of;
     return 0;
@@ -146,11 +141,33 @@ static int read_start_streams(const Gradientd__OpenRun *message, struct gd_open_
     return 0;
 }
 
+static int read_shadow_rules(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
+                             struct gd_error *ret_error) {
+    uint32_t seen = UINT32_C(1) << open_run->adam.rule;
+
+    for (size_t i = 0; i < message->n_shadow_rules; i++) {
+        int result = gd_error_check_range("shadow_rules", (uint64_t)message->shadow_rules[i], GD_RULE_SGD,
+                                          GD_RULE_ADAFOM, ret_error);
+        if (result < 0)
+            return result;
+        enum gd_rule rule = (enum gd_rule)message->shadow_rules[i];
+        if (seen >> rule & 1)
+            return gd_error_set(ret_error, GD_ERROR_INVALID, "shadow_rules",
+                                "shadow_rules[%zu] is %d, which is the run's own rule, %d, or comes twice", i,
+                                (int)rule, (int)open_run->adam.rule);
+        seen |= UINT32_C(1) << rule;
+        open_run->shadows[open_run->n_shadows++] = gd_adam_shadow(&open_run->adam, rule);
+    }
+    return 0;
+}
+
 int gd_decode_optimizer(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
     int result = read_rule(message, open_run, ret_error);
     if (result == 0)
         result = read_parameter_groups(message, open_run, ret_error);
     if (result == 0)
         result = read_start_streams(message, open_run, ret_error);
+    if (result == 0)
+        result = read_shadow_rules(message, open_run, ret_error);
     return result;
 }

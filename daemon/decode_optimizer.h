@@ -1,5 +1,5 @@
 // The part of decode.h that reads what OpenRun says of the optimiser: its rule and variant, the rates of its parameter
-// groups, and which of its state is handed over.
+// groups, which of its state is handed over, and which other rules are followed beside it.
 #pragma once
 
 #include "error.h"

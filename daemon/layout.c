@@ -23,13 +23,21 @@ static uint64_t place(uint64_t *end, uint64_t bytes, uint64_t alignment) {
     return offset;
 }
 
+static uint64_t tag_bytes_max(const struct gd_tag_text *text) {
+    return gd_event_scalar_bytes_max(sizeof(text->name), __builtin_strlen(text->description));
+}
+
 // Every own tag with its description and every user tag with the longest name, each in an Event of its own.
-static uint64_t step_records_max(void) {
+static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
         struct gd_tag_text text;
         gd_tag_describe((enum gd_tag)tag, &text);
-        bytes += gd_event_scalar_bytes_max(sizeof(text.name), __builtin_strlen(text.description));
+        bytes += tag_bytes_max(&text);
+        for (uint32_t shadow = 0; shadow < open_run->n_shadows && gd_tag_is_adam((enum gd_tag)tag); shadow++) {
+            gd_tag_describe_shadow(open_run->shadows[shadow].rule, (enum gd_tag)tag, &text);
+            bytes += tag_bytes_max(&text);
+        }
     }
     return bytes;
 }
@@ -39,11 +47,13 @@ static void place_second_moments(struct gd_layout *layout, const struct gd_open_
     for (uint32_t i = 0; i < open_run->n_groups; i++)
         elems += gd_layout_state_elems(open_run->groups[i].numel);
     layout->second_moment_bytes = elems * sizeof(float);
-    layout->state_arrays = gd_adam_state_arrays(&open_run->adam);
-    layout->start_arrays = open_run->starts ? layout->state_arrays : 0;
-    for (uint32_t half = 0; half < 2; half++)
-        for (uint32_t array = 0; array < layout->state_arrays; array++)
-            layout->second_moment_offset[half][array] = place(end, layout->second_moment_bytes, PAGE_BYTES);
+    for (uint32_t rule = 0; rule <= open_run->n_shadows; rule++) {
+        layout->state_arrays[rule] = gd_adam_state_arrays(gd_open_run_rule(open_run, rule));
+        for (uint32_t half = 0; half < 2; half++)
+            for (uint32_t array = 0; array < layout->state_arrays[rule]; array++)
+                layout->second_moment_offset[rule][half][array] = place(end, layout->second_moment_bytes, PAGE_BYTES);
+    }
+    layout->start_arrays = open_run->starts ? layout->state_arrays[0] : 0;
 }
 
 void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run) {
@@ -51,9 +61,8 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
 
     *layout = (struct gd_layout){
         .slots = open_run->max_lag + 1 + open_run->inflight,
-        .state_bytes = sizeof(struct gd_run_state) + open_run->n_groups * sizeof(struct gd_group_state) +
-                       open_run->n_parameter_groups * sizeof(struct gd_adam_rates),
-        .step_records_max = step_records_max(),
+        .state_bytes = gd_run_state_bytes(open_run),
+        .step_records_max = step_records_max(open_run),
         .slot_stride_bytes = align(open_run->elements * gd_element_bytes(open_run->element_type), PAGE_BYTES),
     };
     for (int i = 0; i < 2; i++)

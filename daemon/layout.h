@@ -20,14 +20,16 @@ struct gd_layout {
     uint64_t group_norms_offset; // double per slot and group: its squared norm, negative when it was absent
     uint64_t outbox_offset;
     uint64_t outbox_bytes;
-    uint64_t step_records_max;                             // the largest step's records
-    uint64_t second_moment_offset[2][GD_STATE_ARRAYS_MAX]; // [half][array]: floats, groups at 64 bytes
-    uint64_t second_moment_bytes;                          // of each of these arrays
+    uint64_t step_records_max; // the largest step's records
+    // [rule][half][array]: floats, groups at 64 bytes; rule 0 is the run's own, from 1 on its shadows
+    uint64_t second_moment_offset[GD_RULES_MAX][2][GD_STATE_ARRAYS_MAX];
+    uint64_t second_moment_bytes; // of each of these arrays
     uint64_t slots_offset;
     uint64_t slot_stride_bytes;
     uint32_t slots;
-    uint32_t state_arrays;
-    uint32_t start_arrays; // of those, how many StartVectors fill: each comes in half 1, its groups without gaps
+    uint32_t state_arrays[GD_RULES_MAX];
+    uint32_t
+        start_arrays; // of the run's own, how many StartVectors fill: each comes in half 1, its groups without gaps
 };
 
 // Elements of a group rounded up so that its state's neighbour starts on a cache line.

@@ -264,9 +264,9 @@ double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uin
     return (double *)(void *)(memory->base + memory->layout.group_norms_offset) + (size_t)slot * n_groups;
 }
 
-float *gd_memory_second_moment(const struct gd_memory *memory, uint64_t half, uint32_t array) {
-    assert(half < 2 && array < memory->layout.state_arrays);
-    return (float *)(void *)(memory->base + memory->layout.second_moment_offset[half][array]);
+float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array) {
+    assert(rule < GD_RULES_MAX && half < 2 && array < memory->layout.state_arrays[rule]);
+    return (float *)(void *)(memory->base + memory->layout.second_moment_offset[rule][half][array]);
 }
 
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag) {

@@ -28,6 +28,8 @@ struct gd_open_run {
     uint32_t inflight;
     bool thinning;
     struct gd_adam_config adam;
+    struct gd_adam_config shadows[GD_SHADOWS_MAX]; // other rules on the same gradients
+    uint32_t n_shadows;
     bool starts;     // the optimiser's state is handed over: one StartVector for each of its arrays
     uint64_t digest; // of the message and the group table: a resuming client must send the same bytes
 
@@ -42,6 +44,11 @@ void gd_open_run_free(struct gd_open_run *open_run);
 
 // What it takes in memory. The names count once they are read.
 uint64_t gd_open_run_bytes(const struct gd_open_run *open_run);
+
+// The run's own rule (0) or shadow `rule` - 1.
+static inline const struct gd_adam_config *gd_open_run_rule(const struct gd_open_run *open_run, uint32_t rule) {
+    return rule == 0 ? &open_run->adam : &open_run->shadows[rule - 1];
+}
 
 struct gd_user_scalar {
     const char *tag;

@@ -39,7 +39,7 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
         Gradientd__StreamLayout *start = streams[1 + array];
         start->kind =
             array == 0 ? GRADIENTD__STREAM_KIND__START_SECOND_MOMENT : GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
-        start->slots_offset = layout->second_moment_offset[1][array];
+        start->slots_offset = layout->second_moment_offset[0][1][array];
         start->slot_stride_bytes = layout->second_moment_bytes;
         start->slots = 1;
     }

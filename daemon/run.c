@@ -49,8 +49,9 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
     }
     run->open_run = open_run;
     run->state->step = -1;
-    for (uint32_t i = 0; i < open_run->n_groups; i++)
-        gd_run_state_groups(run->state)[i].adam.lag = open_run->groups[i].step_lag;
+    for (uint32_t rule = 0; rule <= open_run->n_shadows; rule++)
+        for (uint32_t i = 0; i < open_run->n_groups; i++)
+            gd_run_state_rule_groups(run->state, open_run, rule)[i].adam.lag = open_run->groups[i].step_lag;
     memcpy(gd_run_state_rates(run->state, open_run->n_groups), open_run->parameter_groups,
            open_run->n_parameter_groups * sizeof(*open_run->parameter_groups));
     *ret_run = run;
@@ -183,7 +184,7 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
 uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes) {
     if (run->arriving->kind == GD_SUBMISSION_START) {
         *ret_bytes = run->open_run->elements * sizeof(float);
-        return (uint8_t *)gd_memory_second_moment(&run->memory, 1, run->arriving->start_array);
+        return (uint8_t *)gd_memory_second_moment(&run->memory, 0, 1, run->arriving->start_array);
     }
     for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
         if (atomic_load_explicit(&run->slot_use[slot], memory_order_acquire) != GD_SLOT_FREE)

@@ -6,28 +6,79 @@
 #include "diagnostics/thinning.h"
 #include "event.h"
 
-enum { SCALARS_MAX = GD_TAG_COUNT + GRADIENTD_USER_TAGS_MAX };
+enum {
+    OWN_MAX = GD_TAG_COUNT + GD_SHADOWS_MAX * GD_ADAM_TAGS,
+    SCALARS_MAX = OWN_MAX + GRADIENTD_USER_TAGS_MAX,
+};
+
+// What one snapshot shows.
+struct step_values {
+    struct gd_values own;
+    struct gd_values shadows[GD_SHADOWS_MAX]; // of those that the run has
+};
 
 // One Event's scalars.
 struct scalar_list {
     struct gd_scalar scalars[SCALARS_MAX];
-    struct gd_tag_text texts[GD_TAG_COUNT]; // the names that own tags point to
-    size_t n_scalars;                       // entries above it are not initialised
+    struct gd_tag_text texts[OWN_MAX]; // the names that own tags, which come first, point to
+    size_t n_scalars;                  // entries above it are not initialised
 };
 
+// `described` has a bit for each tag whose metadata is in the file.
+static void list_value(struct scalar_list *list, const struct gd_tag_text *text, double value, enum gd_tag tag,
+                       uint64_t *described) {
+    uint64_t bit = UINT64_C(1) << (tag % 64);
+    struct gd_tag_text *kept = &list->texts[list->n_scalars];
+
+    *kept = *text;
+    list->scalars[list->n_scalars++] = (struct gd_scalar){
+        .tag = kept->name,
+        .value = (float)value,
+        .description = described[tag / 64] & bit ? NULL : text->description,
+    };
+    described[tag / 64] |= bit;
+}
+
 static void list_values(struct scalar_list *list, struct gd_run_state *state, const struct gd_values *values) {
-    for (unsigned tag = 0; tag < GD_TAG_COUNT; tag++) {
-        if (!gd_values_has(values, (enum gd_tag)tag))
+    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        if (!gd_values_has(values, tag))
             continue;
-        gd_tag_describe((enum gd_tag)tag, &list->texts[tag]);
-        uint64_t bit = UINT64_C(1) << (tag % 64);
-        list->scalars[list->n_scalars++] = (struct gd_scalar){
-            .tag = list->texts[tag].name,
-            .value = (float)values->value[tag],
-            .description = state->described[tag / 64] & bit ? NULL : list->texts[tag].description,
-        };
-        state->described[tag / 64] |= bit;
+        gd_tag_describe(tag, &text);
+        list_value(list, &text, values->value[tag], tag, state->described);
     }
+}
+
+static void list_shadow_values(struct scalar_list *list, enum gd_rule rule, struct gd_shadow_state *shadow,
+                               const struct gd_values *values) {
+    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        if (!gd_values_has(values, tag) || !gd_tag_is_adam(tag))
+            continue;
+        gd_tag_describe_shadow(rule, tag, &text);
+        list_value(list, &text, values->value[tag], tag, shadow->described);
+    }
+}
+
+static void list_step_values(struct scalar_list *list, struct gd_run *run, const struct step_values *values) {
+    list_values(list, run->state, &values->own);
+    for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
+        list_shadow_values(list, run->open_run->shadows[i].rule, &gd_run_state_shadows(run->state, run->open_run)[i],
+                           &values->shadows[i]);
+}
+
+// What thinning held back, for the end of the file.
+static void set_unwritten(struct gd_run *run, const struct step_values *values) {
+    run->state->unwritten = values->own;
+    for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
+        gd_run_state_shadows(run->state, run->open_run)[i].unwritten = values->shadows[i];
+}
+
+static struct step_values unwritten_values(const struct gd_run *run) {
+    struct step_values values = {.own = run->state->unwritten};
+    for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
+        values.shadows[i] = gd_run_state_shadows(run->state, run->open_run)[i].unwritten;
+    return values;
 }
 
 static void list_user_scalars(struct scalar_list *list, struct gd_run *run, const struct gd_submission *submission) {
@@ -67,15 +118,19 @@ static void set_observed_fraction(const struct gd_adam_state *adam, uint64_t opt
 }
 
 static void compute_values(struct gd_run *run, const struct gd_submission *snapshot,
-                           const struct gd_analysis_result *result, struct gd_values *ret_values) {
+                           const struct gd_analysis_result *result, struct step_values *ret_values) {
     struct gd_run_state *state = run->state;
+    struct gd_values *own = &ret_values->own;
 
-    *ret_values = (struct gd_values){0};
-    gd_coherence_values(&result->sums, run->open_run->max_lag, run->input.known_lags, ret_values);
+    *ret_values = (struct step_values){0};
+    gd_coherence_values(&result->sums, run->open_run->max_lag, run->input.known_lags, own);
     if (snapshot->applied)
-        gd_adam_end_step(&state->adam, &result->step, &result->sums, ret_values);
-    gd_health_values(&state->health, &result->sums, ret_values);
-    set_observed_fraction(&state->adam, state->adam.optimizer_step, ret_values);
+        gd_adam_end_step(&state->adam, &result->step, &result->sums, own);
+    gd_health_values(&state->health, &result->sums, own);
+    set_observed_fraction(&state->adam, state->adam.optimizer_step, own);
+    for (uint32_t i = 0; snapshot->applied && i < run->open_run->n_shadows; i++)
+        gd_adam_end_step(&gd_run_state_shadows(state, run->open_run)[i].adam, &result->shadow_steps[i],
+                         &result->shadow_sums[i], &ret_values->shadows[i]);
 }
 
 size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
@@ -84,16 +139,16 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     struct gd_record_buffer buffer = record_buffer(run);
     struct scalar_list list;
     list.n_scalars = 0;
-    struct gd_values values;
+    struct step_values values;
 
     compute_values(run, snapshot, result, &values);
     if (!run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step)) {
-        list_values(&list, state, &values);
-        state->unwritten = (struct gd_values){0};
-        if (gd_values_has(&values, GD_TAG_NORM_MAX)) // not where every group was absent: the window goes on
+        list_step_values(&list, run, &values);
+        set_unwritten(run, &(struct step_values){0});
+        if (gd_values_has(&values.own, GD_TAG_NORM_MAX)) // not where every group was absent: the window goes on
             state->health = (struct gd_health_state){0};
     } else {
-        state->unwritten = values;
+        set_unwritten(run, &values);
     }
     list_user_scalars(&list, run, snapshot);
     gd_event_append_scalars(&buffer, snapshot->wall_time, snapshot->step, list.scalars, list.n_scalars);
@@ -132,16 +187,17 @@ static void append_skipped_end(struct gd_run *run, const struct gd_submission *c
 size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close) {
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
+    struct step_values held_back = unwritten_values(run);
     struct scalar_list list;
 
     list.n_scalars = 0;
-    list_values(&list, state, &state->unwritten);
+    list_step_values(&list, run, &held_back);
     gd_event_append_scalars(&buffer, state->wall_time, state->step, list.scalars, list.n_scalars);
     bool skipped = close && close->step > state->step;
     if (skipped)
         append_skipped_end(run, close, &buffer);
     gd_event_append_stop(&buffer, state->wall_time, skipped ? close->step : state->step);
-    state->unwritten = (struct gd_values){0};
+    set_unwritten(run, &(struct step_values){0});
     state->ended = 1;
     return buffer.used;
 }

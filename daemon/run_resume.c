@@ -55,6 +55,15 @@ static int restore_user_tags(struct gd_run *run, struct gd_error *ret_error) {
     return 0;
 }
 
+// Each shadow has seen the steps that the run's own rule has.
+static int check_shadows(const struct gd_run *run, struct gd_error *ret_error) {
+    const struct gd_shadow_state *shadows = gd_run_state_shadows(run->state, run->open_run);
+    for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
+        if (shadows[i].adam.optimizer_step > run->state->adam.optimizer_step)
+            return refuse(ret_error, "a shadow rule in its state is ahead of the run");
+    return 0;
+}
+
 static int restore(struct gd_run *run, const struct gd_memory_restored *restored, struct gd_error *ret_error) {
     const struct gd_run_state *state = run->state;
 
@@ -63,6 +72,8 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
     if (state->starts >> run->layout.start_arrays)
         return refuse(ret_error, "its state has start vectors that the run has not");
     int result = check_rates(run, ret_error);
+    if (result == 0)
+        result = check_shadows(run, ret_error);
     if (result == 0)
         result = restore_slots(run, ret_error);
     if (result == 0)

@@ -8,6 +8,7 @@
 #include "diagnostics/adam.h"
 #include "diagnostics/health.h"
 #include "gradientd/protocol.h"
+#include "message.h"
 #include "tags.h"
 
 enum {
@@ -27,7 +28,15 @@ struct gd_group_state {
     uint64_t half; // which half of the optimiser state is current
 };
 
-// Followed by a gd_group_state per group and a gd_adam_rates per parameter group.
+// What a shadow rule has that the run's own has in gd_run_state.
+struct gd_shadow_state {
+    struct gd_adam_state adam;
+    struct gd_values unwritten;
+    uint64_t described[(GD_TAG_COUNT + 63) / 64];
+};
+
+// Followed by a gd_group_state per group and a gd_adam_rates per parameter group, then by a gd_shadow_state per shadow
+// rule and, shadow by shadow, a gd_group_state per group.
 struct gd_run_state {
     uint64_t sequence; // of the last commit
     int64_t step;      // of the last snapshot, -1: none yet
@@ -51,4 +60,30 @@ static inline struct gd_group_state *gd_run_state_groups(struct gd_run_state *st
 
 static inline struct gd_adam_rates *gd_run_state_rates(struct gd_run_state *state, uint32_t n_groups) {
     return (struct gd_adam_rates *)(gd_run_state_groups(state) + n_groups);
+}
+
+static inline struct gd_shadow_state *gd_run_state_shadows(struct gd_run_state *state,
+                                                           const struct gd_open_run *open_run) {
+    return (struct gd_shadow_state *)(gd_run_state_rates(state, open_run->n_groups) + open_run->n_parameter_groups);
+}
+
+// Of the run's own rule (0) or of shadow `rule` - 1.
+static inline struct gd_adam_state *gd_run_state_rule_adam(struct gd_run_state *state,
+                                                           const struct gd_open_run *open_run, uint32_t rule) {
+    return rule == 0 ? &state->adam : &gd_run_state_shadows(state, open_run)[rule - 1].adam;
+}
+
+static inline struct gd_group_state *gd_run_state_rule_groups(struct gd_run_state *state,
+                                                              const struct gd_open_run *open_run, uint32_t rule) {
+    if (rule == 0)
+        return gd_run_state_groups(state);
+    struct gd_shadow_state *end = gd_run_state_shadows(state, open_run) + open_run->n_shadows;
+    return (struct gd_group_state *)end + (size_t)(rule - 1) * open_run->n_groups;
+}
+
+static inline uint64_t gd_run_state_bytes(const struct gd_open_run *open_run) {
+    uint64_t rules = 1 + open_run->n_shadows;
+    return sizeof(struct gd_run_state) + rules * open_run->n_groups * sizeof(struct gd_group_state) +
+           open_run->n_parameter_groups * sizeof(struct gd_adam_rates) +
+           open_run->n_shadows * sizeof(struct gd_shadow_state);
 }

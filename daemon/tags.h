@@ -53,6 +53,17 @@ struct gd_tag_text {
 // Fills `ret_text` for `tag` < GD_TAG_COUNT.
 void gd_tag_describe(enum gd_tag tag, struct gd_tag_text *ret_text);
 
+// Whether shadow rules have the tag too: adam/<x>, as shadow_<rule>/<x>.
+bool gd_tag_is_adam(enum gd_tag tag);
+enum { GD_ADAM_TAGS = GD_TAG_STEP_SUM_A - GD_TAG_B_OVER_A }; // so many of them
+
+// Fills `ret_text` for such a tag of a shadow rule (enum gd_rule).
+void gd_tag_describe_shadow(unsigned rule, enum gd_tag tag, struct gd_tag_text *ret_text);
+
+// Whether a name lies where the daemon writes tags whose names depend on the run: whether they are written or not, no
+// trainer may use them.
+bool gd_tag_is_reserved(const char *name);
+
 // A set of named values; a tag without a value has none to show (which is not zero).
 struct gd_values {
     uint64_t present[(GD_TAG_COUNT + 63) / 64];

@@ -107,14 +107,15 @@ static int add(struct gd_user_tags *tags, struct user_tag *entry, const char *na
 int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, uint32_t *ret_index,
                      struct gd_error *ret_error) {
     struct user_tag *entry = find(tags, tag);
-    if (!entry->name) {
+    bool is_new = !entry->name;
+    if (is_new ? gd_tag_is_reserved(tag) : entry->index == UINT32_MAX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
+                            "scalars.tag %s is one the daemon writes itself", tag);
+    if (is_new) {
         int result = add(tags, entry, tag, ret_error);
         if (result < 0)
             return result;
     }
-    if (entry->index == UINT32_MAX)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
-                            "scalars.tag %s is one the daemon writes itself", tag);
     if (step <= entry->step)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "step", "step %lld of a tag is not above its last one, %lld",
                             (long long)step, (long long)entry->step);

@@ -71,7 +71,7 @@ LAYERS = {
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
     "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages"),
-    "analysis": layer("daemon", "analysis start_vector", "numbers kernels diagnostics messages memory"),
+    "analysis": layer("daemon", "adam_track analysis start_vector", "numbers kernels diagnostics messages memory"),
     "run": layer(
         "daemon",
         "run run_accept run_records run_resume",

@@ -19,6 +19,24 @@ bool gd_adam_eps_is_valid(double eps) {
     return eps >= 0.0 && isfinite(eps);
 }
 
+bool gd_adam_corrects_by_default(enum gd_rule rule) {
+    return rule == GD_RULE_ADAM || rule == GD_RULE_ADAMW;
+}
+
+struct gd_adam_config gd_adam_shadow(const struct gd_adam_config *own, enum gd_rule rule) {
+    struct gd_adam_config shadow = {
+        .rule = rule,
+        .bias_correction = gd_adam_corrects_by_default(rule),
+        .eps_root = own->eps_root,
+        .absent_counts = own->absent_counts,
+    };
+    bool own_may_correct = gd_adam_corrects_by_default(own->rule) || own->rule == GD_RULE_RMSPROP;
+    if (rule == GD_RULE_AMSGRAD)
+        shadow.maximum_of =
+            own_may_correct && !own->bias_correction ? GD_MAXIMUM_UNCORRECTED : GD_MAXIMUM_RAW_THEN_CORRECTED;
+    return shadow;
+}
+
 bool gd_adam_has_second_moment(const struct gd_adam_config *config) {
     return config->rule != GD_RULE_SGD;
 }

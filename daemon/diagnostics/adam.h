@@ -33,15 +33,26 @@ enum gd_maximum_of {
 
 struct gd_adam_config {
     enum gd_rule rule;
-    bool bias_correction;
     enum gd_maximum_of maximum_of; // amsgrad
     double eps_root;
     double initial_accumulator; // adagrad
     double learning_rate_decay; // adagrad
+    bool bias_correction;
     bool absent_counts;
 };
 
-enum { GD_STATE_ARRAYS_MAX = 2 }; // a root of v, and amsgrad's of its maximum
+enum {
+    GD_STATE_ARRAYS_MAX = 2,           // a root of v, and amsgrad's of its maximum
+    GD_RULES_MAX = GD_RULE_ADAFOM,     // a run follows each rule once: its own ...
+    GD_SHADOWS_MAX = GD_RULES_MAX - 1, // ... and as shadows the others
+};
+
+// Whether a rule corrects the bias of v where nothing is said.
+bool gd_adam_corrects_by_default(enum gd_rule rule);
+
+// The rule as a shadow of a run whose own is `own`: with its eps_root, and in the variant that corrects v where the
+// run's own rule does (amsgrad then as PyTorch has it).
+struct gd_adam_config gd_adam_shadow(const struct gd_adam_config *own, enum gd_rule rule);
 
 // One parameter group's rates at one step.
 struct gd_adam_rates {

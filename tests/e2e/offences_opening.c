@@ -105,7 +105,7 @@ OFFENCE(status_request) {
 
 static char run_above[] = "../above", run_escape[] = "a\x1b[2Jb";
 static Gradientd__StreamKind start_stream = GRADIENTD__STREAM_KIND__START_PARAMETERS;
-static Gradientd__Rule shadow_rule = GRADIENTD__RULE__AMSGRAD;
+static Gradientd__Rule shadow_rule = GRADIENTD__RULE__SGD;
 
 OPEN_RUN(open_above, open_run_message->run = run_above)
 OPEN_RUN(open_escape, open_run_message->run = run_escape)
@@ -193,8 +193,8 @@ static const struct offence opening[] = {
      "elements of GRADIENT is 9, the groups' numel add up to 8"},
     {"open_start", RAW_WELCOME, open_start, GRADIENTD__ERROR_CODE__UNSUPPORTED, "start_streams",
      "start_streams[0] is 7"},
-    {"open_shadow", RAW_WELCOME, open_shadow, GRADIENTD__ERROR_CODE__UNSUPPORTED, "shadow_rules",
-     "shadow_rules has 1 entries"},
+    {"open_shadow", RAW_WELCOME, open_shadow, GRADIENTD__ERROR_CODE__INVALID, "shadow_rules",
+     "shadow_rules[0] is 1, which is the run's own rule, 1"},
     {"open_rule", RAW_WELCOME, open_rule, GRADIENTD__ERROR_CODE__INVALID, "rule", "rule is 8, the limits are 1 and 7"},
     {"open_amsgrad", RAW_WELCOME, open_amsgrad, GRADIENTD__ERROR_CODE__INVALID, "maximum_of", "maximum_of is missing"},
     {"open_maximum", RAW_WELCOME, open_maximum, GRADIENTD__ERROR_CODE__INVALID, "maximum_of",

@@ -25,6 +25,9 @@ static void check_open_run(const struct gd_open_run *open_run) {
         elements += open_run->groups[i].numel;
     }
     assert(elements == open_run->elements);
+    assert(open_run->n_shadows <= GD_SHADOWS_MAX);
+    for (uint32_t i = 0; i < open_run->n_shadows; i++)
+        assert(open_run->shadows[i].rule >= GD_RULE_SGD && open_run->shadows[i].rule <= GD_RULE_ADAFOM);
     for (uint32_t i = 0; i < open_run->n_parameter_groups; i++) {
         const struct gd_adam_rates *rates = &open_run->parameter_groups[i];
         assert(rates->beta2 >= 0.0 && rates->beta2 < 1.0 && rates->eps >= 0.0 && isfinite(rates->eps));

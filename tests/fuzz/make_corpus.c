@@ -118,6 +118,7 @@ static void write_open_runs(void) {
     static char run[] = "a/b=1,c+d-e_f.g";
     static Gradientd__StreamKind start_streams[] = {GRADIENTD__STREAM_KIND__START_SECOND_MOMENT,
                                                     GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX};
+    static Gradientd__Rule shadow_rules[] = {GRADIENTD__RULE__AMSGRAD, GRADIENTD__RULE__SGD};
     for (int rule = GRADIENTD__RULE__SGD; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
         uint8_t table[512];
         size_t table_bytes = 0;
@@ -155,6 +156,8 @@ static void write_open_runs(void) {
         body.parameter_groups = parameter_groups;
         body.n_start_streams = rule == GRADIENTD__RULE__AMSGRAD ? 2 : rule == GRADIENTD__RULE__ADAFOM;
         body.start_streams = start_streams;
+        body.n_shadow_rules = rule == GRADIENTD__RULE__ADAGRAD ? 2 : 0;
+        body.shadow_rules = shadow_rules;
         body.has_max_lag = body.has_inflight = rule > 3;
         body.max_lag = body.inflight = (uint32_t)rule;
         body.has_thinning = body.has_absent_counts = body.absent_counts = rule > 5;

@@ -32,6 +32,9 @@ static struct rig rig_new_of(enum gd_rule rule, enum gd_element_type type) {
     rig.open_run->max_lag = MAX_LAG;
     rig.open_run->adam.rule = rule;
     rig.open_run->adam.maximum_of = GD_MAXIMUM_CORRECTED;
+    rig.open_run->n_shadows = 2;
+    rig.open_run->shadows[0] = gd_adam_shadow(&rig.open_run->adam, GD_RULE_RMSPROP);
+    rig.open_run->shadows[1] = gd_adam_shadow(&rig.open_run->adam, GD_RULE_ADAFOM);
     attach_new_memory(&rig.memory, rig.open_run);
     rig.state = calloc(1, rig.memory.layout.state_bytes);
     cr_assert_not_null(rig.state);
@@ -143,6 +146,9 @@ static void check_parts(enum gd_rule rule) {
                 expected[i] = result;
             cr_expect(same_sums(&result.sums, &expected[i].sums), "rule %d, %u parts, step %zu", (int)rule, parts,
                       i + 1);
+            for (uint32_t shadow = 0; shadow < rig.open_run->n_shadows; shadow++)
+                cr_expect(same_sums(&result.shadow_sums[shadow], &expected[i].shadow_sums[shadow]),
+                          "rule %d, %u parts, step %zu, shadow %u", (int)rule, parts, i + 1, shadow);
         }
         // Second moments, norms and slots too.
         if (!memory) {
@@ -215,7 +221,7 @@ static void check_type(enum gd_element_type type) {
         non_finite += result.sums.non_finite;
     }
     cr_expect_gt(non_finite, 0);
-    uint64_t moments = rig.memory.layout.second_moment_offset[0][0];
+    uint64_t moments = rig.memory.layout.second_moment_offset[0][0][0];
     cr_assert_eq(rig.memory.layout.slots_offset, wide.memory.layout.slots_offset);
     cr_expect_eq(memcmp(rig.memory.base + moments, wide.memory.base + moments,
                         rig.memory.layout.slots_offset - moments),
@@ -314,7 +320,7 @@ static uint64_t state_offset(uint32_t group) {
 
 static const float *current_root(const struct rig *rig, uint32_t group) {
     uint64_t half = gd_run_state_groups(rig->state)[group].half;
-    return gd_memory_second_moment(&rig->memory, half, 0) + state_offset(group);
+    return gd_memory_second_moment(&rig->memory, 0, half, 0) + state_offset(group);
 }
 
 // After one step from nothing v is (1 - b2) g^2; inactive coordinates have none.
@@ -335,7 +341,7 @@ Test(analysis, each_group_has_its_own_second_moments) {
 
 static void expect_state_unchanged(const struct turn *turn, uint32_t unchanged, const char *what) {
     struct rig rig = rig_new(GD_RULE_AMSGRAD);
-    const uint64_t moments = rig.memory.layout.second_moment_offset[0][0];
+    const uint64_t moments = rig.memory.layout.second_moment_offset[0][0][0];
     const uint64_t bytes = rig.memory.layout.slots_offset - moments;
     uint8_t *before = malloc(bytes);
     cr_assert_not_null(before);
@@ -353,7 +359,7 @@ static void expect_state_unchanged(const struct turn *turn, uint32_t unchanged, 
         bool same_moments = true;
         for (uint64_t half = 0; half < 2; half++)
             for (uint32_t array = 0; array < 2; array++) {
-                uint64_t at = rig.memory.layout.second_moment_offset[half][array] + offset;
+                uint64_t at = rig.memory.layout.second_moment_offset[0][half][array] + offset;
                 same_moments &=
                     memcmp(rig.memory.base + at, before + (at - moments), numel[group] * sizeof(float)) == 0;
             }
@@ -400,7 +406,8 @@ Test(analysis, start_vectors_become_the_state) {
         rig_start(&rig);
         rig.open_run->starts = true;
         rig.open_run->groups[young].step_lag = 9;
-        float *v = gd_memory_second_moment(&rig.memory, 1, 0), *v_max = gd_memory_second_moment(&rig.memory, 1, 1);
+        float *v = gd_memory_second_moment(&rig.memory, 0, 1, 0),
+              *v_max = gd_memory_second_moment(&rig.memory, 0, 1, 1);
         for (uint64_t i = 0; i < rig.open_run->elements; i++) {
             v[i] = second_moment(i);
             v_max[i] = 4000.0f * second_moment(i); // above v corrected: 1 / (1 - 0.999^9) is 112
@@ -413,8 +420,8 @@ Test(analysis, start_vectors_become_the_state) {
 
         uint64_t at = 0;
         for (uint32_t group = 0; group < GROUPS; group++) {
-            const float *root = gd_memory_second_moment(&rig.memory, 0, 0) + state_offset(group);
-            const float *maximum = gd_memory_second_moment(&rig.memory, 0, 1) + state_offset(group);
+            const float *root = gd_memory_second_moment(&rig.memory, 0, 0, 0) + state_offset(group);
+            const float *maximum = gd_memory_second_moment(&rig.memory, 0, 0, 1) + state_offset(group);
             for (uint64_t i = 0; i < numel[group]; i++, at++) {
                 cr_assert_eq(root[i], group == young ? 0.0f : sqrtf(second_moment(at)), "group %u", group);
                 cr_assert_eq(maximum[i], group == young ? 0.0f : sqrtf(4000.0f * second_moment(at)), "group %u", group);

@@ -279,6 +279,53 @@ Test(decode, open_run_says_what_is_handed_over) {
     free_decoded();
 }
 
+// In what variant each shadow follows which run.
+Test(decode, a_shadow_corrects_v_as_the_run_does) {
+    const struct {
+        Gradientd__Rule rule;
+        int corrected; // -1: not stated
+        enum gd_maximum_of amsgrad;
+    } cases[] = {
+        {GRADIENTD__RULE__SGD, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+        {GRADIENTD__RULE__ADAM, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+        {GRADIENTD__RULE__ADAM, 0, GD_MAXIMUM_UNCORRECTED},
+        {GRADIENTD__RULE__ADAMW, 0, GD_MAXIMUM_UNCORRECTED},
+        {GRADIENTD__RULE__RMSPROP, -1, GD_MAXIMUM_UNCORRECTED},
+        {GRADIENTD__RULE__RMSPROP, 1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+        {GRADIENTD__RULE__ADAGRAD, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+        {GRADIENTD__RULE__ADAFOM, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        make_open_run();
+        m.optimizer.rule = cases[i].rule;
+        m.optimizer.has_bias_correction = cases[i].corrected >= 0;
+        m.optimizer.bias_correction = cases[i].corrected > 0;
+        SET_OPTIONAL(m.optimizer, eps_root, 0.125);
+        SET_OPTIONAL(m.open_run, absent_counts, true);
+        if (cases[i].rule == GRADIENTD__RULE__ADAGRAD)
+            SET_OPTIONAL(m.optimizer, initial_accumulator, 0.25);
+        size_t n = 0;
+        for (int rule = 1; rule <= 7; rule++)
+            if (rule != (int)cases[i].rule)
+                m.shadow_rules[n++] = (Gradientd__Rule)rule;
+        m.open_run.n_shadow_rules = n;
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        cr_assert_eq(decoded.open_run->n_shadows, 6);
+        for (size_t j = 0; j < n; j++) {
+            const struct gd_adam_config *shadow = &decoded.open_run->shadows[j];
+            enum gd_rule rule = (enum gd_rule)m.shadow_rules[j];
+            cr_expect_eq(shadow->rule, rule, "case %zu, shadow %zu", i, j);
+            cr_expect_eq(shadow->bias_correction, rule == GD_RULE_ADAM || rule == GD_RULE_ADAMW, "case %zu, rule %d", i,
+                         (int)rule);
+            cr_expect_eq(shadow->maximum_of, rule == GD_RULE_AMSGRAD ? cases[i].amsgrad : 0, "case %zu, rule %d", i,
+                         (int)rule);
+            cr_expect(shadow->eps_root == 0.125 && shadow->absent_counts && shadow->initial_accumulator == 0.0 &&
+                      shadow->learning_rate_decay == 0.0);
+        }
+        free_decoded();
+    }
+}
+
 Test(decode, scalars_and_close_run_are_submissions) {
     make_scalars();
     cr_assert_eq(decode(), 0, "%s", error.text);

@@ -60,7 +60,6 @@ Test(decode_limits, limits_of_lags_and_streams) {
     UNSUPPORTED(make_open_run, "element_type", "is 0", "F16", SET(m.stream.element_type, (Gradientd__ElementType)0));
     UNSUPPORTED(make_open_run, "element_type", "is 4", "F16", SET(m.stream.element_type, (Gradientd__ElementType)4));
     UNSUPPORTED(make_open_run, "element_type", "is 77", "F32", SET(m.stream.element_type, (Gradientd__ElementType)77));
-    UNSUPPORTED(make_open_run, "shadow_rules", "1 entries", "not supported", SET(m.open_run.n_shadow_rules, 1));
     ACCEPTED(make_open_run, SET_OPTIONAL(m.stream, stride, 1));
     ACCEPTED(make_open_run, SET_OPTIONAL(m.stream, stride, UINT32_MAX));
     INVALID(make_open_run, "stride", "is 0", "1 and 4294967295", SET_OPTIONAL(m.stream, stride, 0));
@@ -134,6 +133,27 @@ Test(decode_limits, limits_of_start_streams) {
     INVALID(make_open_run, "start_streams", "[0] is 99,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 99, 0));
     UNSUPPORTED(make_open_run, "start_streams", "[0] is 7", "supported", set_starts(GRADIENTD__RULE__ADAM, 1, 7, 0));
     UNSUPPORTED(make_open_run, "start_streams", "[1] is 8", "supported", set_starts(GRADIENTD__RULE__ADAM, 2, V, 8));
+}
+
+static void set_shadows(int rule, size_t n, int first, int second) {
+    set_rule(rule, rule == GRADIENTD__RULE__AMSGRAD);
+    m.open_run.n_shadow_rules = n;
+    m.shadow_rules[0] = (Gradientd__Rule)first;
+    m.shadow_rules[1] = (Gradientd__Rule)second;
+}
+
+Test(decode_limits, limits_of_shadow_rules) {
+    for (int rule = 1; rule <= 7; rule++)
+        for (int shadow = 1; shadow <= 7; shadow++)
+            if (rule == shadow)
+                INVALID(make_open_run, "shadow_rules", "[0] is", "the run's own", set_shadows(rule, 1, shadow, 0));
+            else
+                ACCEPTED(make_open_run, set_shadows(rule, 1, shadow, 0));
+    ACCEPTED(make_open_run, set_shadows(1, 2, 3, 2));
+    INVALID(make_open_run, "shadow_rules", "[1] is 2", "twice", set_shadows(1, 2, 2, 2));
+    INVALID(make_open_run, "shadow_rules", "is 0", "1 and 7", set_shadows(1, 1, 0, 0));
+    INVALID(make_open_run, "shadow_rules", "is 8", "1 and 7", set_shadows(1, 2, 2, 8));
+    INVALID(make_open_run, "shadow_rules", "shadow_rules is", "1 and 7", set_shadows(1, 1, -1, 0));
 }
 
 Test(decode_limits, limits_of_a_start_vector) {

@@ -12,7 +12,7 @@
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { REGIONS_MAX = 20 };
+enum { REGIONS_MAX = 13 + 4 * GD_RULES_MAX };
 
 struct region {
     const char *name;
@@ -28,6 +28,9 @@ struct shape {
     enum gd_element_type type;
     uint64_t element_bytes;
 };
+
+// How many of the other rules follow the run as shadows.
+static uint32_t n_shadows;
 
 static const struct shape shapes[] = {
     {1, 1, 1, 1, 1, GD_RULE_SGD, GD_F32, 4},
@@ -56,6 +59,9 @@ static struct gd_open_run open_run_of(const struct shape *shape) {
     cr_assert_not_null(open_run.groups);
     for (uint32_t i = 0; i < shape->n_groups; i++)
         open_run.groups[i].numel = shape->numel;
+    for (enum gd_rule rule = GD_RULE_SGD; open_run.n_shadows < n_shadows; rule++)
+        if (rule != shape->rule)
+            open_run.shadows[open_run.n_shadows++].rule = rule;
     return open_run;
 }
 
@@ -68,8 +74,9 @@ static struct gd_layout layout_of(const struct shape *shape) {
 }
 
 static size_t list_regions(const struct shape *shape, const struct gd_layout *l, struct region regions[REGIONS_MAX]) {
-    const uint64_t state_bytes = sizeof(struct gd_run_state) + shape->n_groups * sizeof(struct gd_group_state) +
-                                 shape->n_parameter_groups * sizeof(struct gd_adam_rates);
+    const uint64_t state_bytes =
+        sizeof(struct gd_run_state) + (1 + (uint64_t)n_shadows) * shape->n_groups * sizeof(struct gd_group_state) +
+        shape->n_parameter_groups * sizeof(struct gd_adam_rates) + n_shadows * sizeof(struct gd_shadow_state);
     const uint64_t array_bytes = shape->n_groups * ((shape->numel + 15) / 16 * 16) * 4;
     const struct region fixed[] = {
         {"header 0", l->header_offset[0], sizeof(struct gd_memory_header), 64},
@@ -88,13 +95,15 @@ static size_t list_regions(const struct shape *shape, const struct gd_layout *l,
     };
     size_t n = ARRAY_SIZE(fixed);
     memcpy(regions, fixed, sizeof(fixed));
-    for (uint32_t half = 0; half < 2; half++)
-        for (uint32_t array = 0; array < l->state_arrays; array++)
-            regions[n++] = (struct region){"second moment", l->second_moment_offset[half][array], array_bytes, 64};
+    for (uint32_t rule = 0; rule <= n_shadows; rule++)
+        for (uint32_t half = 0; half < 2; half++)
+            for (uint32_t array = 0; array < l->state_arrays[rule]; array++)
+                regions[n++] =
+                    (struct region){"second moment", l->second_moment_offset[rule][half][array], array_bytes, 64};
     return n;
 }
 
-Test(layout, regions_are_aligned_apart_and_inside) {
+static void check_regions(void) {
     for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
         struct gd_layout layout = layout_of(&shapes[s]);
         struct region regions[REGIONS_MAX];
@@ -114,6 +123,11 @@ Test(layout, regions_are_aligned_apart_and_inside) {
         cr_expect_eq(layout.total_bytes % 4096, 0, "shape %zu", s);
         cr_expect_eq(layout.state_bytes, regions[7].bytes, "shape %zu", s);
     }
+}
+
+Test(layout, regions_are_aligned_apart_and_inside) {
+    for (n_shadows = 0; n_shadows <= GD_SHADOWS_MAX; n_shadows += GD_SHADOWS_MAX / 2)
+        check_regions();
 }
 
 Test(layout, a_slot_holds_a_snapshot) {
@@ -136,7 +150,7 @@ Test(layout, a_rule_decides_how_many_arrays_its_state_has) {
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct shape shape = {1, 100, 1, 5, 2, cases[i].rule, GD_F32, 4};
-        cr_expect_eq(layout_of(&shape).state_arrays, cases[i].arrays, "rule %d", (int)cases[i].rule);
+        cr_expect_eq(layout_of(&shape).state_arrays[0], cases[i].arrays, "rule %d", (int)cases[i].rule);
     }
 }
 
@@ -164,7 +178,7 @@ Test(layout, start_vectors_come_where_the_state_goes_in_its_first_step) {
         free(open_run.groups);
 
         cr_expect_eq(without.start_arrays, 0, "shape %zu", s);
-        cr_expect_eq(with.start_arrays, with.state_arrays, "shape %zu", s);
+        cr_expect_eq(with.start_arrays, with.state_arrays[0], "shape %zu", s);
         cr_expect(with.second_moment_bytes >= open_run.elements * 4, "shape %zu: a vector fits", s);
         with.start_arrays = 0;
         cr_expect_arr_eq(&with, &without, sizeof(with), "shape %zu: they take no memory of their own", s);
@@ -176,9 +190,10 @@ Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
     const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4};
     struct gd_layout layout = layout_of(&shape);
     uint64_t slots = layout.slots * layout.slot_stride_bytes;
-    uint64_t moments = layout.slots_offset - layout.second_moment_offset[0][0];
+    uint64_t moments = layout.slots_offset - layout.second_moment_offset[0][0][0];
     const uint64_t page = 4096;
 
+    cr_expect_eq(layout.second_moment_bytes, 100000000);
     cr_expect(slots >= 800000000 && slots < 800000000 + 8 * page, "slots take %lu", (unsigned long)slots);
     cr_expect(moments >= 200000000 && moments < 200000000 + 2 * page, "state takes %lu", (unsigned long)moments);
     cr_expect(layout.total_bytes - slots - moments < 4 << 20, "the rest takes %lu",
@@ -211,30 +226,47 @@ Test(layout, depends_on_the_shape_alone) {
     }
 }
 
+static struct gd_scalar scalars[GD_TAG_COUNT * GD_RULES_MAX + GRADIENTD_USER_TAGS_MAX];
+static struct gd_tag_text texts[GD_TAG_COUNT * GD_RULES_MAX];
+static size_t n_scalars;
+
+static void list_tag(const struct gd_tag_text *text) {
+    texts[n_scalars] = *text;
+    scalars[n_scalars] = (struct gd_scalar){texts[n_scalars].name, 1.0f, text->description};
+    n_scalars++;
+}
+
 // The largest step there can be: every own tag with its description and 1,024 user scalars with the longest names.
-Test(layout, the_outbox_holds_four_of_the_largest_steps) {
-    enum { SCALARS = GD_TAG_COUNT + GRADIENTD_USER_TAGS_MAX };
-    struct gd_layout layout = layout_of(&shapes[0]);
-    static struct gd_scalar scalars[SCALARS];
-    static struct gd_tag_text texts[GD_TAG_COUNT];
-    static char names[GRADIENTD_USER_TAGS_MAX][GRADIENTD_NAME_BYTES_MAX + 1];
+static void check_outbox(const struct shape *shape) {
+    struct gd_layout layout = layout_of(shape);
+    static char name[GRADIENTD_NAME_BYTES_MAX + 1];
     struct gd_record_buffer buffer = {.data = malloc(layout.step_records_max), .capacity = layout.step_records_max};
+    struct gd_tag_text text;
 
     cr_assert_not_null(buffer.data);
-    for (unsigned i = 0; i < SCALARS; i++) {
-        if (i < GD_TAG_COUNT) {
-            gd_tag_describe((enum gd_tag)i, &texts[i]);
-            scalars[i] = (struct gd_scalar){texts[i].name, 1.0f, texts[i].description};
-            continue;
+    n_scalars = 0;
+    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
+        gd_tag_describe(tag, &text);
+        list_tag(&text);
+        for (uint32_t i = 0; i < n_shadows && gd_tag_is_adam(tag); i++) {
+            gd_tag_describe_shadow(i + 1, tag, &text);
+            list_tag(&text);
         }
-        char *name = names[i - GD_TAG_COUNT];
-        memset(name, 'x', GRADIENTD_NAME_BYTES_MAX);
-        scalars[i] = (struct gd_scalar){name, 1.0f, ""};
     }
-    gd_event_append_scalars(&buffer, 1.0, INT64_MAX, scalars, SCALARS); // asserts that it fits
+    memset(name, 'x', GRADIENTD_NAME_BYTES_MAX);
+    for (int i = 0; i < GRADIENTD_USER_TAGS_MAX; i++)
+        scalars[n_scalars++] = (struct gd_scalar){name, 1.0f, ""};
+    gd_event_append_scalars(&buffer, 1.0, INT64_MAX, scalars, n_scalars); // asserts that it fits
     cr_expect(buffer.used > layout.step_records_max / 2, "the bound %lu is far above %zu",
               (unsigned long)layout.step_records_max, buffer.used);
     cr_expect(layout.outbox_bytes >= 4 * layout.step_records_max);
     cr_expect(layout.outbox_bytes >= 1 << 20);
     free(buffer.data);
+}
+
+Test(layout, the_outbox_holds_four_of_the_largest_steps) {
+    const struct shape sgd = shapes[0], adafom = {1, 1, 1, 5, 2, GD_RULE_ADAFOM, GD_F16, 2};
+    check_outbox(&sgd);
+    for (n_shadows = 1; n_shadows <= GD_SHADOWS_MAX; n_shadows++) // of adafom the rules 1 to n
+        check_outbox(&adafom);
 }

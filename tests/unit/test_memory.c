@@ -525,8 +525,8 @@ Test(memory_commit, slots_norms_and_moments_have_places_of_their_own) {
         cr_expect_eq(norms, memory.base + layout.group_norms_offset + slot * UINT64_C(16), "slot %u", slot);
     }
     for (uint32_t half = 0; half < 2; half++)
-        cr_expect_eq((uint8_t *)gd_memory_second_moment(&memory, half, 0),
-                     memory.base + layout.second_moment_offset[half][0]);
+        cr_expect_eq((uint8_t *)gd_memory_second_moment(&memory, 0, half, 0),
+                     memory.base + layout.second_moment_offset[0][half][0]);
 }
 
 Test(memory_commit, user_tags_are_stored_with_their_end) {

@@ -30,6 +30,9 @@ static struct gd_open_run *open_run_of(enum gd_rule rule) {
     open_run->adam.rule = rule;
     open_run->adam.maximum_of = rule == GD_RULE_AMSGRAD ? GD_MAXIMUM_RAW_THEN_CORRECTED : 0;
     open_run->parameter_groups[0].beta2 = 0.875;
+    open_run->n_shadows = 2;
+    open_run->shadows[0] = gd_adam_shadow(&open_run->adam, GD_RULE_ADAFOM);
+    open_run->shadows[1] = gd_adam_shadow(&open_run->adam, GD_RULE_ADAMW);
     open_run->digest = 12345;
     return open_run;
 }
@@ -184,7 +187,7 @@ static void tear_before_header(uint64_t n, enum gd_rule rule) {
     uint64_t outbox_at = layout.outbox_offset + appended[n - 1] % layout.outbox_bytes;
     const struct region regions[] = {
         {layout.slots_offset, layout.slots * layout.slot_stride_bytes},
-        {layout.second_moment_offset[0][0], layout.slots_offset - layout.second_moment_offset[0][0]},
+        {layout.second_moment_offset[0][0][0], layout.slots_offset - layout.second_moment_offset[0][0][0]},
         {layout.group_norms_offset, layout.slots * GROUPS * sizeof(double)},
         {layout.user_tags_offset, 3 * (GRADIENTD_NAME_BYTES_MAX + 1)},
         {layout.state_offset[n % 2], layout.state_bytes / 2},
@@ -256,6 +259,7 @@ enum { LATEST = MESSAGES % 2 };
 #define LATEST_HEADER header_copy(LATEST)
 #define LATEST_STATE state_half(LATEST)
 #define RATES gd_run_state_rates(LATEST_STATE, GROUPS)
+#define SHADOWS ((struct gd_shadow_state *)(RATES + 1))
 #define TAG(i) ((char *)scratch + layout.user_tags_offset + (i) * (GRADIENTD_NAME_BYTES_MAX + 1))
 
 #define SPOIL(name, ...)                                                                                               \
@@ -290,6 +294,8 @@ FORGE(tag_endless, memset(TAG(0), '\xff', GRADIENTD_NAME_BYTES_MAX + 1))
 FORGE(rate_beta2, RATES[0].beta2 = 1.0)
 FORGE(rate_eps, RATES[0].eps = (double)INFINITY)
 FORGE(rate_learning, RATES[0].learning_rate = (double)NAN)
+FORGE(shadow_ahead, SHADOWS[1].adam.optimizer_step = UINT64_MAX)
+FORGE(starts, LATEST_STATE->starts = 1)
 
 static const struct {
     const char *name;
@@ -324,6 +330,8 @@ static const struct {
     SPOILT(rate_beta2, "rates"),
     SPOILT(rate_eps, "rates"),
     SPOILT(rate_learning, "rates"),
+    SPOILT(shadow_ahead, "a shadow rule"),
+    SPOILT(starts, "start vectors"),
 };
 
 Test(resume, what_a_trainer_may_have_changed_is_not_trusted) {

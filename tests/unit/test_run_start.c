@@ -32,7 +32,7 @@ static struct block *new_start(uint64_t sequence, uint32_t array, uint64_t optim
 }
 
 static void fill_start(uint32_t array, float value) {
-    float *elements = gd_memory_second_moment(&run->memory, 1, array);
+    float *elements = gd_memory_second_moment(&run->memory, 0, 1, array);
     for (uint64_t i = 0; i < run->open_run->elements; i++)
         elements[i] = value;
 }
@@ -141,15 +141,15 @@ Test(run_start, the_vectors_become_roots_in_the_other_half, .fini = free_run) {
     fill_start(1, 9.0f);
     submit_good(new_start(1, 0, 100));
     work();
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0), 0.0f, "not before all are there");
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0, 0), 0.0f, "not before all are there");
     cr_expect_eq(run->state->starts, 1);
     submit_good(new_start(2, 1, 100));
     work();
     cr_expect_eq(run->state->starts, 3);
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0), 2.0f);
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 1), 3.0f);
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 1, 0), 4.0f);
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 1, 1), 9.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0, 0), 2.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0, 1), 3.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 1, 0), 4.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 1, 1), 9.0f);
     cr_expect_eq(run->state->adam.optimizer_step, 100);
 }
 
@@ -162,7 +162,8 @@ Test(run_start, inline_vectors_go_where_mapped_ones_lie, .fini = free_run) {
         block->submission.delivery = GD_INLINE;
         submit_good(block);
         uint64_t bytes = 0;
-        cr_expect_eq(gd_run_arriving_elements(run, &bytes), (uint8_t *)gd_memory_second_moment(&run->memory, 1, array));
+        cr_expect_eq(gd_run_arriving_elements(run, &bytes),
+                     (uint8_t *)gd_memory_second_moment(&run->memory, 0, 1, array));
         cr_expect_eq(bytes, run->open_run->elements * sizeof(float));
         gd_run_queue_arrived(run);
     }
@@ -271,8 +272,8 @@ Test(run_start, a_run_goes_on_between_its_start_vectors, .fini = free_run) {
     cr_expect_str_eq(error.field, "optimizer_step");
     submit_good(new_start(2, 1, 100));
     work();
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0), 2.0f);
-    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 1), 3.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0, 0), 2.0f);
+    cr_expect_eq(*gd_memory_second_moment(&run->memory, 0, 0, 1), 3.0f);
     submit_good(new_snapshot(3, 1, 0));
     work();
     cr_expect_eq(run->state->adam.counted, 1);

@@ -76,6 +76,30 @@ Test(tags, lags_are_named_from_1) {
     }
 }
 
+Test(tags, a_shadow_has_every_tag_of_the_adam_family) {
+    static const char *const rules[] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
+    unsigned n = 0;
+    for (unsigned tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text own = describe(tag);
+        bool is_adam = strncmp(own.name, "adam/", 5) == 0;
+        cr_expect_eq(gd_tag_is_adam(tag), is_adam, "%s", own.name);
+        n += is_adam;
+        for (unsigned rule = 1; is_adam && rule <= 7; rule++) {
+            char expected[2 * GD_TAG_NAME_BYTES];
+            struct gd_tag_text shadow;
+            snprintf(expected, sizeof(expected), "shadow_%s/%s", rules[rule - 1], own.name + 5);
+            gd_tag_describe_shadow(rule, tag, &shadow);
+            cr_expect_str_eq(shadow.name, expected);
+            cr_expect(gd_tag_is_reserved(shadow.name), "%s", shadow.name);
+            cr_expect_eq(strncmp(shadow.description, "As a shadow", 11), 0, "%s", shadow.description);
+            size_t added = strlen(shadow.description) - strlen(own.description);
+            cr_expect_str_eq(shadow.description + added, own.description, "%s", shadow.name);
+        }
+        cr_expect_not(gd_tag_is_reserved(own.name), "%s", own.name);
+    }
+    cr_expect_eq(n, GD_ADAM_TAGS);
+}
+
 Test(tags, names_are_the_published_ones) {
     for (unsigned tag = GD_TAG_MU; tag < GD_TAG_COUNT; tag++)
         cr_assert_str_eq(describe(tag).name, names[tag - GD_TAG_MU]);

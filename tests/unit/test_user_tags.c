@@ -96,6 +96,23 @@ Test(user_tags, own_tags_are_refused) {
     cr_expect_eq(index, 0, "refused tags take no index");
 }
 
+Test(user_tags, nothing_may_be_called_as_a_shadow_is) {
+    const struct {
+        const char *tag;
+        bool accepted;
+    } cases[] = {
+        {"shadow_amsgrad/A", false}, {"shadow_sgd/anything", false}, {"shadow_adam/", false},    {"shadow_adam", true},
+        {"shadow_lion/A", true},     {"shadow_adamx/A", true},       {"my/shadow_adam/A", true},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (int again = 0; again < 2; again++) {
+            uint32_t index = UINT32_MAX;
+            int result = use(cases[i].tag, again, &index);
+            cr_expect_eq(result, cases[i].accepted ? 0 : -EBADMSG, "%s", cases[i].tag);
+            cr_expect(cases[i].accepted || (error.code == GD_ERROR_INVALID && index == UINT32_MAX));
+        }
+}
+
 Test(user_tags, a_run_has_at_most_1024) {
     char tag[32];
     uint32_t index;
