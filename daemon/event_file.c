@@ -129,16 +129,17 @@ static int next_retry_ms(const struct gd_event_file *file, int result, int retry
     return 2 * retry_ms < RETRY_LAST_MS ? 2 * retry_ms : RETRY_LAST_MS;
 }
 
-static int create_file(struct gd_event_file *file, struct gd_error *ret_error) {
-    file->options.fd = gd_state_directory_create_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
+static int open_file(struct gd_event_file *file, struct gd_error *ret_error) {
+    file->options.fd = gd_state_directory_open_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
     return file->options.fd < 0 ? file->options.fd : 0;
 }
 
 // Returns whether there is a file that can be written.
 static bool accept_file(struct gd_event_file *file) {
     struct gd_error refusal;
-    int result = file->options.fd < 0 ? create_file(file, &refusal)
-                                      : gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
+    int result = file->options.fd < 0 ? open_file(file, &refusal) : 0;
+    if (result == 0)
+        result = gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;

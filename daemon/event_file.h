@@ -10,7 +10,7 @@
 struct gd_event_file;
 
 struct gd_event_file_options {
-    int fd; // taken over; -1: a new file at `place` is created
+    int fd; // taken over; -1: the file at `place` is opened or created
     struct gd_event_place place;
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
@@ -24,18 +24,19 @@ struct gd_event_file_options {
 // or a negative errno with *ret_error.
 __attribute__((warn_unused_result)) int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error);
 
-// Starts the thread, which first checks or creates the file: asking a hung file system takes forever too. On success
+// Starts the thread, which first opens and checks the file: asking a hung file system takes forever too. On success
 // the file owns options->fd. Returns 0, or a negative errno.
 __attribute__((warn_unused_result)) int gd_event_file_new(const struct gd_event_file_options *options,
                                                           struct gd_event_file **ret_file);
 
-// Whether there is a file to write: 1, 0 when it is still being checked or created, or a negative errno with *ret_error
-// set when it was refused or could not be created; then nothing is written, and it is done. notify is called when this
+// Whether there is a file to write: 1, 0 when it is still being opened and checked, or a negative errno with *ret_error
+// set when it was refused or could not be opened; then nothing is written, and it is done. notify is called when this
 // changes.
 __attribute__((warn_unused_result)) int gd_event_file_is_accepted(struct gd_event_file *file,
                                                                   struct gd_error *ret_error);
 
-// The path of a file that was created, valid as long as `file`; NULL for another. Call it only once it is accepted.
+// The path of a file of the state directory, valid as long as `file`; NULL for another. Call it only once it is
+// accepted.
 const char *gd_event_file_path(const struct gd_event_file *file);
 
 // The outbox now ends at byte `appended_bytes` of the file. Any thread, one at a time.

@@ -32,6 +32,16 @@ int gd_event_path_make_directories(char *path, mode_t mode) {
     }
 }
 
+bool gd_event_path_is_name(const char *name) {
+    size_t bytes = strlen(name);
+    if (bytes >= GD_EVENT_NAME_BYTES || strncmp(name, PREFIX, sizeof(PREFIX) - 1) != 0)
+        return false;
+    for (size_t i = 0; i < bytes; i++)
+        if (!isalnum((unsigned char)name[i]) && name[i] != '.' && name[i] != '-')
+            return false;
+    return true;
+}
+
 // The seconds for a new file's name: now, or one after the latest file that is there already, so that a restart within
 // a second, or after the clock went back, still sorts later. A directory that cannot be read counts as empty.
 static long long name_seconds(int directory, double now) {

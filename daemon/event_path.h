@@ -1,6 +1,7 @@
 // Names of event files, for whoever creates one: the client below its logdir, the daemon below its state directory.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -11,6 +12,9 @@ enum {
 
 // mkdir -p: creates what is missing of `path`, which comes back unchanged. Returns 0 or a negative errno.
 __attribute__((warn_unused_result)) int gd_event_path_make_directories(char *path, mode_t mode);
+
+// Whether `name` may be that of an event file: one component of a path, of the characters that are in such names.
+bool gd_event_path_is_name(const char *name);
 
 // Creates events.out.tfevents.<seconds, 10 digits>.<host>.<pid>.<n>.gradientd in the directory of the descriptor
 // `directory` (O_PATH will do), empty and open for writing. Its name sorts after those of all event files there: its

@@ -1,6 +1,7 @@
 #include "layout.h"
 
 #include "event.h"
+#include "event_path.h"
 #include "run_state.h"
 #include "tags.h"
 
@@ -75,6 +76,7 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
     for (int i = 0; i < 2; i++)
         layout->state_offset[i] = place(&end, layout->state_bytes, LINE_BYTES);
     layout->user_tags_offset = place(&end, GRADIENTD_USER_TAGS_MAX * (GRADIENTD_NAME_BYTES_MAX + 1), LINE_BYTES);
+    layout->event_name_offset = place(&end, GD_EVENT_NAME_BYTES, LINE_BYTES);
     layout->group_norms_offset = place(&end, (uint64_t)layout->slots * open_run->n_groups * sizeof(double), LINE_BYTES);
 
     uint64_t outbox = OUTBOX_STEPS * layout->step_records_max;

@@ -17,6 +17,7 @@ struct gd_layout {
     uint64_t state_offset[2];   // gd_run_state with its two tails
     uint64_t state_bytes;
     uint64_t user_tags_offset;   // GRADIENTD_USER_TAGS_MAX names of GRADIENTD_NAME_BYTES_MAX + 1 bytes
+    uint64_t event_name_offset;  // GD_EVENT_NAME_BYTES: of a file in the daemon's state directory
     uint64_t group_norms_offset; // double per slot and group: its squared norm, negative when it was absent
     uint64_t outbox_offset;
     uint64_t outbox_bytes;

@@ -282,3 +282,12 @@ void gd_memory_load_user_tag(const struct gd_memory *memory, uint32_t index,
            GRADIENTD_NAME_BYTES_MAX + 1);
     ret_tag[GRADIENTD_NAME_BYTES_MAX] = '\0';
 }
+
+void gd_memory_store_event_name(struct gd_memory *memory, const char *name) {
+    memcpy(memory->base + memory->layout.event_name_offset, name, strlen(name) + 1);
+}
+
+void gd_memory_load_event_name(const struct gd_memory *memory, char ret_name[static GD_EVENT_NAME_BYTES]) {
+    memcpy(ret_name, memory->base + memory->layout.event_name_offset, GD_EVENT_NAME_BYTES);
+    ret_name[GD_EVENT_NAME_BYTES - 1] = '\0';
+}

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "event_path.h"
 #include "layout.h"
 #include "run_state.h"
 
@@ -104,5 +105,10 @@ void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);
+
+// The name of the run's event file in the state directory.
+void gd_memory_store_event_name(struct gd_memory *memory, const char *name);
+void gd_memory_load_event_name(const struct gd_memory *memory, char ret_name[static GD_EVENT_NAME_BYTES]);
+
 void gd_memory_load_user_tag(const struct gd_memory *memory, uint32_t index,
                              char ret_tag[static GRADIENTD_NAME_BYTES_MAX + 1]); // what it holds, cut to a string

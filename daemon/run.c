@@ -95,7 +95,7 @@ static bool commit(struct gd_run *run, size_t bytes) {
 static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment, uint64_t written_bytes) {
     struct gd_event_file_options options = {
         .fd = attachment->event_fd,
-        .place = {attachment->state_directory, attachment->uid, attachment->pid, run->open_run->run},
+        .place = {attachment->state_directory, attachment->uid, attachment->pid, run->open_run->run, run->event_name},
         .outbox = run->memory.base + run->layout.outbox_offset,
         .outbox_bytes = run->layout.outbox_bytes,
         .written_bytes = written_bytes,
@@ -120,9 +120,8 @@ static int take_memory_consume(struct gd_run *run, int fd, uid_t uid, struct gd_
 int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
     struct gd_memory_restored restored = {0};
     int past = take_memory_consume(run, attachment->memory_fd, attachment->uid, &restored, ret_error);
-    if (past == GD_MEMORY_RESUMES && attachment->event_fd < 0)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "event_file",
-                            "event_file is missing, and the run has begun one already");
+    if (attachment->event_fd < 0 && !*run->event_name && run->state->sequence == 0)
+        restored.written_bytes = 0; // its first file was not kept: the first records go into another one
     int result = past < 0 ? past : gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
     if (result < 0) {
         gd_foreign_fd_close(attachment->event_fd, attachment->fds);
@@ -141,6 +140,12 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
     if (run->state->ended)
         set_phase(run, GD_RUN_CLOSING);
     return 0;
+}
+
+void gd_run_keep_event_name(struct gd_run *run) {
+    const char *path = gd_event_file_path(run->file);
+    if (path)
+        gd_memory_store_event_name(&run->memory, strrchr(path, '/') + 1);
 }
 
 static void take_slot(struct gd_run *run, uint32_t slot) {

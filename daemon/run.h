@@ -41,8 +41,9 @@ struct gd_run {
     struct gd_open_run *open_run; // owned
     struct gd_layout layout;
     struct gd_memory memory;
-    struct gd_event_file *file;   // owned
-    struct gd_analysis *analysis; // owned
+    struct gd_event_file *file;           // owned
+    char event_name[GD_EVENT_NAME_BYTES]; // of a resumed run's file in the state directory, "": none
+    struct gd_analysis *analysis;         // owned
     struct gd_user_tags *user_tags;
 
     // what has been received
@@ -84,7 +85,7 @@ void gd_run_free(struct gd_run *run);
 
 struct gd_run_attachment {
     int memory_fd;         // consumed in every case; -1: elements come inline
-    int event_fd;          // likewise; -1: the writer creates a file in the state directory
+    int event_fd;          // likewise; -1: the writer opens or creates a file in the state directory
     struct gd_charge *fds; // of both: what is closed on a thread of its own takes its part along
     uid_t uid;             // of the client, like the pid
     pid_t pid;
@@ -100,6 +101,9 @@ struct gd_run_attachment {
 // later.
 __attribute__((warn_unused_result)) int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment,
                                                       struct gd_error *ret_error);
+
+// The event file is accepted: where it is the daemon's own, keeps its name for whoever resumes the run.
+void gd_run_keep_event_name(struct gd_run *run);
 
 // Checks a submission against the run and queues it, or keeps it as `arriving` where its elements come inline; consumed
 // in every case. Returns 0, or a negative errno with *ret_error set.

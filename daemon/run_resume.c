@@ -78,6 +78,9 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
         result = restore_slots(run, ret_error);
     if (result == 0)
         result = restore_user_tags(run, ret_error);
+    gd_memory_load_event_name(&run->memory, run->event_name);
+    if (result == 0 && *run->event_name && !gd_event_path_is_name(run->event_name))
+        return refuse(ret_error, "the name of the event file in it is none");
     run->appended_bytes = restored->appended_bytes;
     run->received_sequence = state->sequence;
     run->received_step = state->step;

@@ -265,6 +265,7 @@ static void finish_attach(struct gd_session *session) {
         refuse(session, accepted, &error);
     if (accepted <= 0)
         return;
+    gd_run_keep_event_name(session->run);
     gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file),
                       gd_event_file_path(session->run->file));
     session->phase = SESSION_RUNNING;

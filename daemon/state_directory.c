@@ -84,15 +84,23 @@ static int open_directory(const struct gd_event_place *place) {
     return enter_path_consume(enter_consume(directory, user), place->run);
 }
 
-static int create_file(const struct gd_event_place *place, double now, char **ret_path) {
+static int open_or_create(const struct gd_event_place *place, int directory, double now,
+                          char ret_name[GD_EVENT_NAME_BYTES]) {
+    if (!*place->name)
+        return gd_event_path_create(directory, now, place->pid, FILE_MODE, ret_name);
+    snprintf(ret_name, GD_EVENT_NAME_BYTES, "%s", place->name);
+    int fd = openat(directory, place->name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_file(const struct gd_event_place *place, double now, char **ret_path) {
     char name[GD_EVENT_NAME_BYTES];
     int directory = open_directory(place);
     if (directory < 0)
         return directory;
-    int fd = gd_event_path_create(directory, now, place->pid, FILE_MODE, name);
+    int fd = open_or_create(place, directory, now, name);
     if (fd >= 0 && asprintf(ret_path, *place->run ? "%s/%u/%s/%s" : "%s/%u%s/%s", place->state_directory,
                             (unsigned)place->uid, place->run, name) < 0) {
-        unlinkat(directory, name, 0);
         close(fd);
         fd = -ENOMEM;
     }
@@ -100,16 +108,16 @@ static int create_file(const struct gd_event_place *place, double now, char **re
     return fd;
 }
 
-int gd_state_directory_create_file(const struct gd_event_place *place, double now, char **ret_path,
-                                   struct gd_error *ret_error) {
+int gd_state_directory_open_file(const struct gd_event_place *place, double now, char **ret_path,
+                                 struct gd_error *ret_error) {
     char printable[GD_ERROR_TEXT_BYTES];
     if (!place->state_directory)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "event_file",
                             "event_file is missing, and this daemon has no state directory to create one in");
-    int fd = create_file(place, now, ret_path);
+    int fd = open_file(place, now, ret_path);
     if (fd >= 0)
         return fd;
     gd_text_copy_printable(printable, sizeof(printable), place->state_directory);
-    return gd_error_set(ret_error, GD_ERROR_INTERNAL, "event_file", "event_file cannot be created: %s: %s/%u/%s",
+    return gd_error_set(ret_error, GD_ERROR_INTERNAL, "event_file", "event_file cannot be opened: %s: %s/%u/%s",
                         strerror(-fd), printable, (unsigned)place->uid, place->run);
 }

@@ -11,6 +11,7 @@ struct gd_event_place {
     uid_t uid;                   // of the client: its folder's name
     pid_t pid;                   // of the client: part of the file's name
     const char *run;             // a name that gd_text_is_run() has accepted
+    const char *name; // of the run's file, one that gd_event_path_is_name() has accepted; "": it has none yet
 };
 
 // Where the state directory is by default: the first of $STATE_DIRECTORY (systemd's), else /var/lib/gradientd for root,
@@ -18,8 +19,9 @@ struct gd_event_place {
 // else the caller's.
 char *gd_state_directory_default(void);
 
-// Creates the file and the directories that are missing, for the daemon's user alone; no symlink below the state
-// directory is followed. `now`: seconds since the epoch. Returns the descriptor, open for writing, and *ret_path, the
-// caller's; or a negative errno with *ret_error set. May block for as long as the file system does.
-__attribute__((warn_unused_result)) int gd_state_directory_create_file(const struct gd_event_place *place, double now,
-                                                                       char **ret_path, struct gd_error *ret_error);
+// Creates the file and the directories that are missing, for the daemon's user alone, or opens the one that is named;
+// no symlink below the state directory is followed. `now`: seconds since the epoch. Returns the descriptor, open for
+// writing, and *ret_path, the caller's; or a negative errno with *ret_error set. May block for as long as the file
+// system does.
+__attribute__((warn_unused_result)) int gd_state_directory_open_file(const struct gd_event_place *place, double now,
+                                                                     char **ret_path, struct gd_error *ret_error);

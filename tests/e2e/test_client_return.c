@@ -115,6 +115,21 @@ Test(client_return, closing_waits_for_the_daemon_to_finish_the_file) {
     expect_undisturbed(path);
 }
 
+// The file is the daemon's own, in its state directory: the next one opens it again.
+Test(client_return, killed_with_a_file_in_the_state_directory) {
+    char path[512];
+    struct gradientd_options options = trainer_options(daemon_process.socket, NULL, "state", &warnings);
+    options.optimizer.rule = GRADIENTD_AMSGRAD;
+    struct gradientd_run *run = trainer_open(&options);
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    for (int64_t step = 1; step <= STEPS; step += 20) {
+        trainer_submit_steps(run, step, step + 19);
+        restart(daemon_process_kill);
+    }
+    trainer_close(run);
+    expect_undisturbed(path);
+}
+
 static void *close_run(void *run) {
     trainer_close(run);
     return NULL;

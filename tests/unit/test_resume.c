@@ -291,6 +291,7 @@ FORGE(tag_empty, TAG(0)[0] = '\0')
 FORGE(tag_twice, strcpy(TAG(1), "train/loss"))
 FORGE(tag_own, strcpy(TAG(0), "gradient/norm"))
 FORGE(tag_endless, memset(TAG(0), '\xff', GRADIENTD_NAME_BYTES_MAX + 1))
+FORGE(event_name, strcpy((char *)scratch + layout.event_name_offset, "events.out.tfevents./../../x"))
 FORGE(rate_beta2, RATES[0].beta2 = 1.0)
 FORGE(rate_eps, RATES[0].eps = (double)INFINITY)
 FORGE(rate_learning, RATES[0].learning_rate = (double)NAN)
@@ -327,6 +328,7 @@ static const struct {
     SPOILT(tag_twice, "tags"),
     SPOILT(tag_own, "tags"),
     SPOILT(tag_endless, "no name"),
+    SPOILT(event_name, "event file"),
     SPOILT(rate_beta2, "rates"),
     SPOILT(rate_eps, "rates"),
     SPOILT(rate_learning, "rates"),

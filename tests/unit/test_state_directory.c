@@ -51,10 +51,10 @@ static const char *below(const char *rest) {
 
 // Creates a file of user 1000, process 77; the caller frees *ret_path and closes the descriptor.
 static int create(const char *state_directory, const char *run, char **ret_path, struct gd_error *ret_error) {
-    struct gd_event_place place = {.state_directory = state_directory, .uid = 1000, .pid = 77, .run = run};
+    struct gd_event_place place = {.state_directory = state_directory, .uid = 1000, .pid = 77, .run = run, .name = ""};
     *ret_error = (struct gd_error){.field = "", .text = ""};
     *ret_path = NULL;
-    return gd_state_directory_create_file(&place, now, ret_path, ret_error);
+    return gd_state_directory_open_file(&place, now, ret_path, ret_error);
 }
 
 // Creates one that must come to lie at <directory>/<expected>*.gradientd; returns its path, the caller's.
@@ -179,4 +179,27 @@ Test(state_directory, its_default_follows_the_environment) {
                   path ? path : "none");
         free(path);
     }
+}
+
+Test(state_directory, the_file_of_a_resumed_run_is_opened_again) {
+    char *path, *again;
+    struct gd_error error;
+    int fd = create(directory, "run", &path, &error);
+    cr_assert_geq(fd, 0, "%s", error.text);
+    cr_assert_eq(write(fd, "records", 7), 7);
+    close(fd);
+
+    struct gd_event_place place = {.state_directory = directory, .uid = 1000, .pid = 78, .run = "run"};
+    place.name = strrchr(path, '/') + 1;
+    fd = gd_state_directory_open_file(&place, now, &again, &error);
+    cr_assert_geq(fd, 0, "%s", error.text);
+    cr_expect_str_eq(again, path);
+    cr_expect_eq(lseek(fd, 0, SEEK_END), 7);
+    close(fd);
+    free(again);
+
+    cr_assert(unlink(path) == 0 && symlink("/etc/passwd", path) == 0);
+    cr_expect_eq(gd_state_directory_open_file(&place, now, &again, &error), -EBADMSG);
+    cr_expect(strstr(error.text, "event_file cannot be opened"), "%s", error.text);
+    free(path);
 }
