@@ -280,6 +280,32 @@ Test(client, missing_optimizer_steps_show_as_observed_fraction) {
     expect_value("gradientd/observed_fraction", 4, 4.0 / 6.0); // 0: one after the last
 }
 
+// A shadow gives what the rule itself gives; the others' tags are not there.
+Test(client, shadow_rules_have_tags_of_their_own) {
+    static const struct gradientd_parameter_group parameter_groups[] = {{.beta2 = 0.5, .eps = 0.25}};
+    static const enum gradientd_rule shadows[] = {GRADIENTD_ADAGRAD, GRADIENTD_ADAM};
+    struct event_values adam;
+    struct gradientd_options options = options_for("adam");
+    options.parameter_groups = parameter_groups;
+    options.optimizer.rule = GRADIENTD_ADAM;
+    struct gradientd_run *run = trainer_open(&options);
+    trainer_submit_steps(run, 1, 4);
+    close_and_read(run);
+    adam = values;
+    options.run = "sgd";
+    options.optimizer.rule = GRADIENTD_SGD;
+    options.shadow_rules = shadows;
+    options.n_shadow_rules = 2;
+    run = trainer_open(&options);
+    trainer_submit_steps(run, 1, 4);
+    close_and_read(run);
+    for (int64_t step = 1; step <= 4; step++)
+        expect_value("shadow_adam/A", step, (double)event_values_find(&adam, "adam/A", step)->value);
+    cr_assert_eq(event_values_count(&values, "shadow_adagrad/A"), 4);
+    cr_assert_eq(event_values_count(&values, "shadow_amsgrad/A"), 0);
+    event_values_free(&adam);
+}
+
 Test(client, optimizer_step_goes_on_from_the_start) {
     struct gradientd_options options = options_for("resumed");
     options.optimizer.rule = GRADIENTD_ADAM;

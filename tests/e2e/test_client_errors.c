@@ -37,10 +37,13 @@ static const struct gradientd_group empty[] = {{.name = "a", .numel = 0}};
 // One element more than goes inline, and more than counts in 64 bits.
 static const struct gradientd_group large[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = 1 << 28}};
 static const struct gradientd_group overflowing[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = UINT64_MAX}};
+static const enum gradientd_rule own_rule[] = {GRADIENTD_SGD};
+static const enum gradientd_rule unknown_rule[] = {(enum gradientd_rule)8};
 static const char *const patterns[] = {"*", NULL};
 static const char *const empty_pattern[] = {""};
 static const float *const no_vectors[] = {NULL, NULL};
 static const struct gradientd_parameter_group bad_beta2[] = {{.beta2 = 1.0}};
+static const struct gradientd_parameter_group nan_start_rate[] = {{.start_learning_rate = (double)NAN}};
 static const struct gradientd_parameter_group bad_eps[] = {{.eps = -1.0}};
 
 // What to put into good options; what is 0 stays as it is.
@@ -89,6 +92,8 @@ SPOIL(transport_large, options->transport = (enum gradientd_transport)3)
 SPOIL(per_group_large, options->per_group = (enum gradientd_per_group)3)
 SPOIL(shadows_many, options->n_shadow_rules = 8)
 SPOIL(shadows_missing, options->n_shadow_rules = 1)
+SPOIL(shadow_of_itself, options->shadow_rules = own_rule; options->n_shadow_rules = 1)
+SPOIL(shadow_unknown, options->shadow_rules = unknown_rule; options->n_shadow_rules = 1)
 SPOIL(include_many, options->include = patterns; options->n_include = 65)
 SPOIL(include_missing, options->n_include = 1)
 SPOIL(include_null, options->include = patterns; options->n_include = 2)
@@ -99,6 +104,7 @@ SPOIL(inline_large, options->transport = GRADIENTD_INLINE; options->groups = lar
 SPOIL(inline_overflow, options->transport = GRADIENTD_INLINE; options->groups = overflowing; options->n_groups = 2)
 SPOIL(inline_half_large, options->transport = GRADIENTD_INLINE_DEFLATED; options->groups = large; options->n_groups = 2;
       options->element_type = GRADIENTD_BF16; options->start_second_moment = no_vectors)
+SPOIL(start_rate_nan, options->parameter_groups = nan_start_rate)
 SPOIL(time_nan, options->wall_time = (double)NAN)
 SPOIL(connect_negative, options->connect_timeout = -1.0)
 SPOIL(stall_negative, options->max_stall = -0.5)
@@ -139,6 +145,8 @@ static const struct spoiling spoilings[] = {
     {per_group_large, EINVAL, {"per_group is 3", "0 and 2"}},
     {shadows_many, EINVAL, {"n_shadow_rules is 8", "7"}},
     {shadows_missing, EINVAL, {"shadow_rules is missing"}},
+    {shadow_of_itself, EBADMSG, {"shadow_rules"}},
+    {shadow_unknown, EBADMSG, {"shadow_rules", "8"}},
     {include_many, EINVAL, {"n_include is 65", "64"}},
     {include_missing, EINVAL, {"include is missing"}},
     {include_null, EINVAL, {"include[1]", "255"}},
@@ -148,6 +156,7 @@ static const struct spoiling spoilings[] = {
     {inline_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
     {inline_overflow, EINVAL, {"groups[1].numel is 18446744073709551615", "transport inline", "268435456"}},
     {inline_half_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
+    {start_rate_nan, EBADMSG, {"start_learning_rate", "finite"}},
     {time_nan, EINVAL, {"wall_time", "finite"}},
     {connect_negative, EINVAL, {"connect_timeout", "-1", "negative"}},
     {stall_negative, EINVAL, {"max_stall", "-0.5", "negative"}},
