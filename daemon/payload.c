@@ -34,19 +34,32 @@ static unsigned room(const struct gd_payload *payload) {
     return bytes < UINT_MAX ? (unsigned)bytes : UINT_MAX;
 }
 
-static int inflate_bytes(struct gd_payload *payload, const uint8_t *data, uint64_t bytes, struct gd_error *ret_error) {
+// Inflates a piece. A full destination is followed by one byte that nothing may fill: so what inflates to too much is
+// known at its first byte too many, however the pieces were cut.
+static int inflate_piece(struct gd_payload *payload, const uint8_t *data, uint64_t bytes) {
     z_stream *inflater = &payload->inflater;
-    int result = Z_OK;
+    int result;
 
     inflater->next_in = data;
     inflater->avail_in = (unsigned)bytes;
-    while (inflater->avail_in > 0 && result == Z_OK) {
+    do {
+        uint8_t excess;
         unsigned offered = room(payload);
-        inflater->next_out = payload->destination + payload->filled_bytes;
-        inflater->avail_out = offered;
+        inflater->next_out = offered > 0 ? payload->destination + payload->filled_bytes : &excess;
+        inflater->avail_out = offered > 0 ? offered : 1;
         result = inflate(inflater, Z_NO_FLUSH);
-        payload->filled_bytes += offered - inflater->avail_out;
-    }
+        if (offered == 0 && inflater->avail_out == 0)
+            return Z_BUF_ERROR;
+        if (offered > 0)
+            payload->filled_bytes += offered - inflater->avail_out;
+    } while (result == Z_OK && (inflater->avail_in > 0 || inflater->avail_out == 0));
+    return result == Z_BUF_ERROR ? Z_OK : result; // of zlib's own it says no more than: nothing left to do
+}
+
+static int inflate_bytes(struct gd_payload *payload, const uint8_t *data, uint64_t bytes, struct gd_error *ret_error) {
+    const z_stream *inflater = &payload->inflater;
+    int result = inflate_piece(payload, data, bytes);
+
     if (result == Z_BUF_ERROR)
         return refuse_size(payload, "inflates to more than", ret_error);
     if (result == Z_DATA_ERROR || result == Z_NEED_DICT)
@@ -58,8 +71,7 @@ static int inflate_bytes(struct gd_payload *payload, const uint8_t *data, uint64
     bool last = bytes == payload->left_bytes;
     if (last != (result == Z_STREAM_END) || inflater->avail_in > 0)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.deflated",
-                            "deflated: the zlib stream does not end where the payload of %llu bytes left does",
-                            (unsigned long long)payload->left_bytes);
+                            "deflated: the zlib stream does not end with the payload");
     if (last && payload->filled_bytes < payload->destination_bytes)
         return refuse_size(payload, "inflates to less than", ret_error);
     return 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "bytes.h"
 #include "event.h"
@@ -263,6 +264,36 @@ static void write_endings(void) {
     write_message("status_request", &message, NULL, 0);
 }
 
+// Elements of growing length in fuzz_payload.c's form: raw, and deflated by every level.
+static void write_payloads(void) {
+    for (int level = 0; level <= 9; level++) {
+        uint8_t elements[400], seed[SEED_BYTES_MAX];
+        size_t bytes = 4 * (1 + 11 * (size_t)level), deflated_bytes = sizeof(seed) - 4;
+        char name[32];
+        for (size_t i = 0; i < bytes; i++)
+            elements[i] = (uint8_t)(i % 4 < 2 ? 0 : i * i * i);
+
+        seed[0] = 0;
+        seed[1] = (uint8_t)(1 + 5 * level);
+        seed[2] = (uint8_t)bytes;
+        seed[3] = (uint8_t)(bytes >> 8);
+        memcpy(seed + 4, elements, bytes);
+        snprintf(name, sizeof(name), "raw%d", level);
+        write_seed("payload", name, seed, 4 + bytes);
+
+        seed[0] = 1;
+        if (compress2(seed + 4, &deflated_bytes, elements, bytes, level) != Z_OK)
+            exit(EXIT_FAILURE);
+        snprintf(name, sizeof(name), "level%d", level);
+        write_seed("payload", name, seed, 4 + deflated_bytes);
+        snprintf(name, sizeof(name), "torn%d", level);
+        write_seed("payload", name, seed, 4 + deflated_bytes - 1 - (size_t)level);
+        seed[2] = (uint8_t)(bytes - 1);
+        snprintf(name, sizeof(name), "long%d", level);
+        write_seed("payload", name, seed, 4 + deflated_bytes);
+    }
+}
+
 // Event files of growing length, whole and torn, each with right checksums and with the wish for them.
 static void write_records(void) {
     for (int n_scalars = 0; n_scalars < 8; n_scalars++) {
@@ -300,6 +331,7 @@ int main(int argc, char **argv) {
     write_snapshots();
     write_start_vectors();
     write_endings();
+    write_payloads();
     write_records();
     return EXIT_SUCCESS;
 }
