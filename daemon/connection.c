@@ -30,6 +30,7 @@ struct gd_connection {
     void *context;
     struct gd_fd_queue fds;
     bool paused;
+    bool asks_room;
     bool handling; // a handler is being called: what it unpauses goes on when it returns
 
     uint8_t *input;
@@ -49,7 +50,8 @@ static bool reads(const struct gd_connection *connection) {
 }
 
 static void update_poll(struct gd_connection *connection) {
-    int events = (reads(connection) ? UV_READABLE : 0) | (connection->output_bytes ? UV_WRITABLE : 0);
+    bool writes = connection->output_bytes > 0 || connection->asks_room;
+    int events = (reads(connection) ? UV_READABLE : 0) | (writes ? UV_WRITABLE : 0);
     if (events)
         uv_poll_start(&connection->poll, events, on_poll);
     else
@@ -267,8 +269,11 @@ void gd_connection_send(struct gd_connection *connection, const Gradientd__Daemo
     update_poll(connection);
 }
 
-bool gd_connection_is_backed_up(const struct gd_connection *connection) {
-    return connection->output_bytes > 0;
+void gd_connection_ask_room(struct gd_connection *connection) {
+    if (connection->phase == CLOSING)
+        return;
+    connection->asks_room = true;
+    update_poll(connection);
 }
 
 void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
@@ -283,13 +288,21 @@ void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
         update_poll(connection);
 }
 
+static void on_writable(struct gd_connection *connection) {
+    flush(connection);
+    if (connection->output_bytes > 0 || !connection->asks_room)
+        return;
+    connection->asks_room = false;
+    connection->handlers.room(connection->context);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct gd_connection *connection = (struct gd_connection *)poll;
     if (status < 0) // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
         events = reads(connection) ? UV_READABLE : UV_WRITABLE;
     if (events & UV_WRITABLE)
-        flush(connection);
-    if (events & UV_READABLE)
+        on_writable(connection);
+    if (events & UV_READABLE && connection->phase != CLOSING)
         receive(connection);
     if (connection->phase != CLOSING)
         update_poll(connection);

@@ -21,6 +21,8 @@ struct gd_connection_handlers {
     // Descriptors may be about to come, as many as a message can bring: charges for them. Returns 0, or a negative
     // errno with *ret_error set; then they are not received.
     int (*charge_fds)(void *context, struct gd_charge *charge, struct gd_error *ret_error);
+    // After gd_connection_ask_room(): the peer leaves little unread, so there is room for more.
+    void (*room)(void *context);
     // After gd_connection_drain(): all that had arrived by then is handled; nothing more will be read.
     void (*drained)(void *context);
     // The peer broke the frame protocol; the handler will want to say so and close.
@@ -40,8 +42,9 @@ struct ucred gd_connection_peer(int fd);
 // The oldest received descriptor, now the caller's as is its part of the charge, in `charge`; -1 when there is none.
 int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge);
 
-// Whether messages wait for the peer to read what was sent before.
-bool gd_connection_is_backed_up(const struct gd_connection *connection);
+// Calls `room` once, from the loop, as soon as the kernel says that the socket can be written to, which it does while
+// most of the buffer is free: what is sent only then leaves room for what must not be lost.
+void gd_connection_ask_room(struct gd_connection *connection);
 
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);

@@ -60,6 +60,7 @@ struct gd_session {
     uint32_t parts_unreported;     // of those, not yet back on the loop thread
     _Atomic uint32_t parts_undone; // of those, still to be worked on
     bool client_waits;
+    uint64_t released_sequence; // what Released says next: the state's own belongs to the workers meanwhile
 };
 
 static const char *run_name(const struct gd_session *session) {
@@ -366,6 +367,13 @@ static int charge_fds(void *context, struct gd_charge *charge, struct gd_error *
     return gd_holdings_charge_fds(&session->holdings, GRADIENTD_FDS_MAX, charge, ret_error);
 }
 
+// There is a commit to tell of. A client that does not read is told of the last one when it does; meanwhile the socket
+// keeps room for what must reach it, an Error or the Released that says that its file is whole.
+static void on_room(void *context) {
+    struct gd_session *session = context;
+    gd_reply_released(session->connection, session->released_sequence);
+}
+
 // All that had arrived when the trainer died, or the daemon was told to stop, is taken.
 static void on_drained(void *context) {
     struct gd_session *session = context;
@@ -394,7 +402,7 @@ static void on_closed(void *context) {
 
 int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd_holdings *holdings,
                            struct gd_session **ret_session) {
-    static const struct gd_connection_handlers handlers = {on_message, on_payload, charge_fds,
+    static const struct gd_connection_handlers handlers = {on_message, on_payload, charge_fds, on_room,
                                                            on_drained, on_broken,  on_closed};
     struct gd_session *session = calloc(1, sizeof(*session));
     if (!session)
@@ -437,8 +445,11 @@ static void on_part_done(uv_work_t *work, int status) {
     if (--session->parts_unreported > 0)
         return;
     gd_run_finish(session->run);
-    if (session->client_waits && session->connection && !gd_connection_is_backed_up(session->connection))
-        gd_reply_released(session->connection, session->run->state->sequence);
+    if (!session->run->state->ended) { // of the end Released tells when the file is whole
+        session->released_sequence = session->run->state->sequence;
+        if (session->client_waits && session->connection)
+            gd_connection_ask_room(session->connection);
+    }
     gd_session_advance(session);
 }
 
@@ -541,10 +552,13 @@ uint64_t gd_session_check_hello(struct gd_session *session) {
 void gd_session_stop(struct gd_session *session) {
     if (session->phase == SESSION_FREEING)
         return;
-    if (session->phase == SESSION_RUNNING)
+    if (session->phase == SESSION_RUNNING) {
         gd_connection_drain(session->connection);
-    else
+    } else {
+        if (session->run)
+            gd_run_stop(session->run, true); // its trainer lives, and goes on with it elsewhere
         leave(session);
+    }
     gd_session_advance(session);
 }
 

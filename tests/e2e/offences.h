@@ -29,5 +29,8 @@ struct offences offences_attaching(const char *directory);
 // Snapshot, Scalars, CloseRun.
 struct offences offences_running(const char *directory);
 
+// Elements that come inline, and other payloads.
+struct offences offences_inline(void);
+
 #define OFFENCE(name) static void name(struct raw_client *client)
 #define OFFENCES(table) ((struct offences){table, sizeof(table) / sizeof(table[0])})

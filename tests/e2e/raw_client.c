@@ -58,21 +58,30 @@ void raw_client_send_bytes(struct raw_client *client, const void *data, size_t b
     }
     // a daemon that has refused already closes its end: what it said is still to be read
     ssize_t sent = sendmsg(client->fd, &header, MSG_NOSIGNAL);
-    cr_assert(sent == (ssize_t)bytes || (sent < 0 && (errno == EPIPE || errno == ECONNRESET)), "sendmsg: %s",
-              strerror(errno));
+    if (sent >= 0 && (size_t)sent < bytes) // it closed while this one waited for room
+        sent = send(client->fd, (const uint8_t *)data + sent, bytes - (size_t)sent, MSG_NOSIGNAL);
+    cr_assert(sent >= 0 || errno == EPIPE || errno == ECONNRESET, "sendmsg: %s", strerror(errno));
 }
 
-static void send_frame(struct raw_client *client, const Gradientd__ClientMessage *message, const void *payload,
-                       size_t payload_bytes, const int *fds, size_t n_fds) {
+static uint8_t *pack_frame(const Gradientd__ClientMessage *message, const void *payload, size_t payload_bytes,
+                           size_t *ret_bytes) {
     size_t message_bytes = gradientd__client_message__get_packed_size(message);
-    uint8_t *frame = malloc(GRADIENTD_FRAME_HEADER_BYTES + message_bytes + payload_bytes);
+    *ret_bytes = GRADIENTD_FRAME_HEADER_BYTES + message_bytes + payload_bytes;
+    uint8_t *frame = malloc(*ret_bytes);
     cr_assert(frame);
     gd_write_u32le(frame, (uint32_t)message_bytes);
     gd_write_u32le(frame + 4, (uint32_t)payload_bytes);
     gradientd__client_message__pack(message, frame + GRADIENTD_FRAME_HEADER_BYTES);
     if (payload_bytes > 0)
         memcpy(frame + GRADIENTD_FRAME_HEADER_BYTES + message_bytes, payload, payload_bytes);
-    raw_client_send_bytes(client, frame, GRADIENTD_FRAME_HEADER_BYTES + message_bytes + payload_bytes, fds, n_fds);
+    return frame;
+}
+
+static void send_frame(struct raw_client *client, const Gradientd__ClientMessage *message, const void *payload,
+                       size_t payload_bytes, const int *fds, size_t n_fds) {
+    size_t bytes;
+    uint8_t *frame = pack_frame(message, payload, payload_bytes, &bytes);
+    raw_client_send_bytes(client, frame, bytes, fds, n_fds);
     free(frame);
 }
 
@@ -211,22 +220,31 @@ static void lay_out(struct raw_client *client, const struct raw_open_run *open_r
     expect_kind(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT);
 }
 
-static void attach(struct raw_client *client, const char *event_path) {
-    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
-    attach.has_memory = attach.memory = true;
-    attach.has_event_file = attach.event_file = event_path != NULL;
-    int fds[2] = {raw_memory_new(client->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), -1};
-    if (event_path) {
-        fds[1] = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        cr_assert_geq(fds[1], 0, "%s: %s", event_path, strerror(errno));
-    }
-    void *memory = mmap(NULL, client->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+// A new memory, mapped; the caller's descriptor.
+static int map_memory(struct raw_client *client) {
+    int fd = raw_memory_new(client->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    void *memory = mmap(NULL, client->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     cr_assert_neq(memory, MAP_FAILED, "mmap: %s", strerror(errno));
     client->memory = memory;
-    raw_client_send_attach(client, &attach, fds, event_path ? 2 : 1);
-    close(fds[0]);
-    if (event_path)
-        close(fds[1]);
+    return fd;
+}
+
+static void attach(struct raw_client *client, const char *event_path, bool with_memory) {
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    int fds[2];
+    size_t n_fds = 0;
+    attach.has_memory = attach.memory = with_memory;
+    attach.has_event_file = attach.event_file = event_path != NULL;
+    if (with_memory)
+        fds[n_fds++] = map_memory(client);
+    if (event_path) {
+        fds[n_fds] = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        cr_assert_geq(fds[n_fds], 0, "%s: %s", event_path, strerror(errno));
+        n_fds++;
+    }
+    raw_client_send_attach(client, &attach, fds, n_fds);
+    while (n_fds > 0)
+        close(fds[--n_fds]);
     expect_kind(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED);
 }
 
@@ -247,7 +265,12 @@ void raw_client_wait(struct raw_client *client) {
 
 void raw_client_attach(struct raw_client *client, const struct raw_open_run *open_run, const char *event_path) {
     lay_out(client, open_run);
-    attach(client, event_path);
+    attach(client, event_path, true);
+}
+
+void raw_client_attach_inline(struct raw_client *client, const struct raw_open_run *open_run, const char *event_path) {
+    lay_out(client, open_run);
+    attach(client, event_path, false);
 }
 
 void raw_client_advance(struct raw_client *client, enum raw_stage stage, const char *event_path) {
@@ -260,7 +283,7 @@ void raw_client_advance(struct raw_client *client, enum raw_stage stage, const c
     if (stage >= RAW_LAID_OUT)
         lay_out(client, &open_run);
     if (stage >= RAW_ATTACHED)
-        attach(client, event_path);
+        attach(client, event_path, stage != RAW_INLINE);
 }
 
 void raw_snapshot_init(struct raw_snapshot *snapshot, uint64_t sequence, int64_t step, uint32_t slot) {
@@ -296,6 +319,30 @@ void raw_client_send_snapshot(struct raw_client *client, const struct raw_snapsh
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
     message.snapshot = &body;
     raw_client_send(client, &message, NULL, 0);
+}
+
+void raw_snapshot_make_inline(struct raw_snapshot *snapshot, uint64_t bytes, bool deflated) {
+    snapshot->elements.has_slot = false;
+    snapshot->elements.has_inline_bytes = true;
+    snapshot->elements.inline_bytes = bytes;
+    snapshot->elements.has_deflated = snapshot->elements.deflated = deflated;
+}
+
+uint8_t *raw_inline_frame(const struct raw_snapshot *snapshot, const void *payload, size_t payload_bytes,
+                          size_t *ret_bytes) {
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    Gradientd__Snapshot body = snapshot->message;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
+    message.snapshot = &body;
+    return pack_frame(&message, payload, payload_bytes, ret_bytes);
+}
+
+void raw_client_send_inline(struct raw_client *client, const struct raw_snapshot *snapshot, const void *payload,
+                            size_t payload_bytes) {
+    size_t bytes;
+    uint8_t *frame = raw_inline_frame(snapshot, payload, payload_bytes, &bytes);
+    raw_client_send_bytes(client, frame, bytes, NULL, 0);
+    free(frame);
 }
 
 void raw_client_send_scalars(struct raw_client *client, uint64_t sequence, int64_t step, double wall_time,

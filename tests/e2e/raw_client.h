@@ -1,6 +1,7 @@
 // A client without the client library: frames, messages and descriptors as a test wants them, right or wrong.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,8 @@ struct raw_client raw_client_connect(const char *path);
 // Closes the connection and unmaps the memory.
 void raw_client_close(struct raw_client *client);
 
-// Sends bytes as they are, with `n_fds` descriptors, which stay the caller's.
+// Sends bytes as they are, with `n_fds` descriptors, which stay the caller's. Waits as long as the daemon leaves them
+// in the socket; what it does not take before it closes is lost.
 void raw_client_send_bytes(struct raw_client *client, const void *data, size_t bytes, const int *fds, size_t n_fds);
 
 // Sends one frame.
@@ -72,7 +74,13 @@ uint64_t raw_client_load_u64(const struct raw_client *client, uint64_t offset);
 void raw_client_wait(struct raw_client *client);
 
 // How far raw_client_advance() goes.
-enum raw_stage { RAW_CONNECTED, RAW_WELCOME, RAW_LAID_OUT, RAW_ATTACHED };
+enum raw_stage {
+    RAW_CONNECTED,
+    RAW_WELCOME,
+    RAW_LAID_OUT,
+    RAW_ATTACHED,
+    RAW_INLINE, // attached without memory
+};
 
 // Goes from a fresh connection to `stage`, as a good client would. The run's event file is `event_path`; with NULL the
 // daemon creates one.
@@ -80,6 +88,9 @@ void raw_client_advance(struct raw_client *client, enum raw_stage stage, const c
 
 // From Welcome to Attached with an OpenRun of the test's own.
 void raw_client_attach(struct raw_client *client, const struct raw_open_run *open_run, const char *event_path);
+
+// The same without memory: elements come inline.
+void raw_client_attach_inline(struct raw_client *client, const struct raw_open_run *open_run, const char *event_path);
 
 // A Snapshot to change and send: step 1, slot 0.
 struct raw_snapshot {
@@ -95,6 +106,15 @@ struct raw_snapshot {
 // The struct points into itself: it must stay where it is.
 void raw_snapshot_init(struct raw_snapshot *snapshot, uint64_t sequence, int64_t step, uint32_t slot);
 void raw_client_send_snapshot(struct raw_client *client, const struct raw_snapshot *snapshot);
+
+// Says that the snapshot's elements are `bytes` bytes of the payload.
+void raw_snapshot_make_inline(struct raw_snapshot *snapshot, uint64_t bytes, bool deflated);
+void raw_client_send_inline(struct raw_client *client, const struct raw_snapshot *snapshot, const void *payload,
+                            size_t payload_bytes);
+
+// The frame that raw_client_send_inline() sends; the caller frees it.
+uint8_t *raw_inline_frame(const struct raw_snapshot *snapshot, const void *payload, size_t payload_bytes,
+                          size_t *ret_bytes);
 
 void raw_client_send_scalars(struct raw_client *client, uint64_t sequence, int64_t step, double wall_time,
                              const char *tag);

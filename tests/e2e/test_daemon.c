@@ -49,8 +49,9 @@ static Gradientd__DaemonMessage *receive_error(struct raw_client *client, const 
         cr_assert(message, "%s: the connection ended without an Error", name);
         if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
             return message;
-        cr_assert(message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED, "%s: message %d", name,
-                  (int)message->message_case);
+        cr_assert(message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED ||
+                      message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED,
+                  "%s: message %d", name, (int)message->message_case);
         gradientd__daemon_message__free_unpacked(message, NULL);
     }
 }
@@ -108,6 +109,10 @@ Test(daemon, refuses_wrong_attachments) {
 
 Test(daemon, refuses_wrong_submissions) {
     expect_harmless(offences_running(directory));
+}
+
+Test(daemon, refuses_wrong_payloads) {
+    expect_harmless(offences_inline());
 }
 
 // Attaches `memory`, which stays open until the daemon has answered.
@@ -276,6 +281,19 @@ static void send_half_snapshot(struct raw_client *client) {
     raw_client_send_bytes(client, half, sizeof(half), NULL, 0);
 }
 
+static void send_half_payload(struct raw_client *client) {
+    struct raw_snapshot snapshot;
+    uint8_t elements[RAW_NUMEL * sizeof(float)] = {0x78, 0x9c}; // begins a zlib stream
+    size_t bytes;
+    for (int deflated = 0; deflated <= 1; deflated++) {
+        raw_snapshot_init(&snapshot, 1 + (uint64_t)deflated, 1 + deflated, 0);
+        raw_snapshot_make_inline(&snapshot, sizeof(elements), deflated);
+        uint8_t *frame = raw_inline_frame(&snapshot, elements, sizeof(elements), &bytes);
+        raw_client_send_bytes(client, frame, deflated ? bytes - sizeof(elements) + 2 : bytes, NULL, 0);
+        free(frame);
+    }
+}
+
 static void send_nothing(struct raw_client *client) {
     (void)client;
 }
@@ -288,7 +306,7 @@ Test(daemon, keeps_nothing_of_connections_that_end_half_way) {
     } ways[] = {
         {RAW_CONNECTED, send_nothing},      {RAW_WELCOME, send_nothing},      {RAW_WELCOME, send_half_open_run},
         {RAW_LAID_OUT, send_nothing},       {RAW_LAID_OUT, send_half_attach}, {RAW_ATTACHED, send_nothing},
-        {RAW_ATTACHED, send_half_snapshot},
+        {RAW_ATTACHED, send_half_snapshot}, {RAW_INLINE, send_nothing},       {RAW_INLINE, send_half_payload},
     };
     size_t fds = scratch_count_fds(daemon_process.pid);
     for (int i = 0; i < CONNECTIONS; i++) {

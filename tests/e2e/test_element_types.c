@@ -1,12 +1,10 @@
 // Runs that differ in the type of their elements alone, through memory and inline.
 #include <criterion/criterion.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../unit/element_values.h"
 #include "daemon_process.h"
@@ -84,18 +82,6 @@ static void open_run_of(enum gd_element_type type, struct raw_open_run *ret_open
     ret_open_run->parameter_group.beta2 = 0.9;
 }
 
-static void attach_inline(struct raw_client *client, const struct raw_open_run *open_run, const char *path) {
-    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    cr_assert_geq(fd, 0);
-    raw_client_send_open_run(client, open_run);
-    gradientd__daemon_message__free_unpacked(receive(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT), NULL);
-    attach.has_event_file = attach.event_file = true;
-    raw_client_send_attach(client, &attach, &fd, 1);
-    close(fd);
-    gradientd__daemon_message__free_unpacked(receive(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED), NULL);
-}
-
 // Each step waits for its commit, so that the slots come back in turn.
 static void submit_in_memory(struct raw_client *client, enum gd_element_type type, uint32_t step) {
     struct raw_snapshot snapshot;
@@ -110,16 +96,11 @@ static void submit_in_memory(struct raw_client *client, enum gd_element_type typ
 static void submit_inline(struct raw_client *client, enum gd_element_type type, uint32_t step) {
     uint8_t elements[ELEMENTS * sizeof(float)];
     struct raw_snapshot snapshot;
-    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
 
     raw_snapshot_init(&snapshot, step, step, 0);
-    snapshot.elements.has_slot = false;
-    snapshot.elements.has_inline_bytes = true;
-    snapshot.elements.inline_bytes = ELEMENTS * gd_element_bytes(type);
+    raw_snapshot_make_inline(&snapshot, ELEMENTS * gd_element_bytes(type), false);
     write_elements(type, step, elements);
-    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
-    message.snapshot = &snapshot.message;
-    raw_client_send(client, &message, elements, snapshot.elements.inline_bytes);
+    raw_client_send_inline(client, &snapshot, elements, snapshot.elements.inline_bytes);
     expect_released(client, step);
 }
 
@@ -132,7 +113,7 @@ static void train(enum gd_element_type type, bool in_memory, const char *path) {
     if (in_memory)
         raw_client_attach(&client, &open_run, path);
     else
-        attach_inline(&client, &open_run, path);
+        raw_client_attach_inline(&client, &open_run, path);
     for (uint32_t step = 1; step <= STEPS; step++) {
         if (in_memory)
             submit_in_memory(&client, type, step);

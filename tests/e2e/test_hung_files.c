@@ -2,6 +2,7 @@
 // hung_files.c preloaded.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -56,6 +57,46 @@ Test(hung_files, an_event_file_that_hangs_holds_up_its_run_alone) {
     close(fds[1]);
     raw_client_close(&client);
     expect_others_served();
+}
+
+// Attaches `memory` with an event file (consumed).
+static void send_attach(struct raw_client *client, int memory, int event_file) {
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    attach.has_memory = attach.memory = attach.has_event_file = attach.event_file = true;
+    raw_client_send_attach(client, &attach, (int[]){memory, event_file}, 2);
+    close(event_file);
+}
+
+// The daemon is told to stop while it waits for the file: the trainer goes on with the run elsewhere.
+Test(hung_files, a_stopping_daemon_ends_no_run_that_waits_for_its_file) {
+    struct raw_snapshot snapshot;
+    char path[SCRATCH_PATH_BYTES + 16];
+    snprintf(path, sizeof(path), "%s/good", directory);
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_LAID_OUT, NULL);
+    int memory = raw_memory_new(client.total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    send_attach(&client, memory, open_hung());
+    expect_others_served(); // so this one's is being checked
+    cr_assert_eq(kill(daemon_process.pid, SIGTERM), 0);
+    cr_assert_null(raw_client_receive(&client));
+    raw_client_close(&client);
+    daemon_process_kill(&daemon_process);
+
+    daemon_process_start(&daemon_process, directory);
+    client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_LAID_OUT, NULL);
+    send_attach(&client, memory, open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    close(memory);
+    raw_snapshot_init(&snapshot, 1, 1, 0);
+    gradientd__daemon_message__free_unpacked(raw_client_receive(&client), NULL);
+    raw_client_send_snapshot(&client, &snapshot);
+    raw_client_send_close_run(&client, 2, GRADIENTD__OUTCOME__SUCCESS);
+    Gradientd__DaemonMessage *message = raw_client_receive(&client);
+    cr_assert(message);
+    cr_assert_eq(message->message_case, GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED);
+    cr_expect_eq(message->released->committed_sequence, 2, "the run had been ended");
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    raw_client_close(&client);
 }
 
 Test(hung_files, a_descriptor_nobody_asked_for_holds_up_nobody) {
