@@ -19,7 +19,7 @@ struct gd_arena {
 // Reserves `capacity_bytes`; pages cost memory once they are used. Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_arena_init(struct gd_arena *arena, size_t capacity_bytes);
 
-// Forgets everything allocated since the last reset.
+// Forgets everything allocated since the last reset, and gives all but 1 MiB back to the system.
 void gd_arena_reset(struct gd_arena *arena);
 
 void gd_arena_deinit(struct gd_arena *arena);

@@ -264,9 +264,8 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
     }
 }
 
-int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
-              struct gd_error *ret_error) {
-    gd_arena_reset(arena);
+static int decode_frame(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
+                        struct gd_error *ret_error) {
     Gradientd__ClientMessage *message =
         gradientd__client_message__unpack(&arena->allocator, frame->message_bytes, frame->message);
     if (!message && arena->exhausted)
@@ -283,4 +282,11 @@ int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_de
                             "payload_bytes is %u; only OpenRun, Snapshot and StartVector take a payload",
                             frame->payload_bytes);
     return decode_message(message, frame, ret_decoded, ret_error);
+}
+
+int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
+              struct gd_error *ret_error) {
+    int result = decode_frame(frame, arena, ret_decoded, ret_error);
+    gd_arena_reset(arena);
+    return result;
 }

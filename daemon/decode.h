@@ -46,7 +46,7 @@ struct gd_decoded {
     };
 };
 
-// Decodes a frame's message. `arena` is reset first and holds nothing the result points to. An OpenRun is complete once
+// Decodes a frame's message. `arena` comes and goes empty: nothing of the result is in it. An OpenRun is complete once
 // gd_open_run_read_table() has read the frame's payload.
 __attribute__((warn_unused_result)) int gd_decode(const struct gd_frame *frame, struct gd_arena *arena,
                                                   struct gd_decoded *ret_decoded, struct gd_error *ret_error);

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void *allocate(struct gd_arena *arena, size_t bytes) {
     return arena->allocator.alloc(arena->allocator.allocator_data, bytes);
@@ -61,6 +63,33 @@ Test(arena, a_reset_gives_everything_back, .fini = free_arena) {
     for (int i = 0; i < 3; i++) {
         gd_arena_reset(&arena);
         cr_expect_eq(allocate(&arena, 64), first);
+    }
+}
+
+static size_t resident_bytes(void) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *start = arena.base - (uintptr_t)arena.base % page;
+    size_t pages = arena.capacity_bytes / page;
+    unsigned char resident[4096];
+    size_t count = 0;
+
+    cr_assert_leq(pages, sizeof(resident));
+    cr_assert_eq(mincore(start, pages * page, resident), 0);
+    for (size_t i = 0; i < pages; i++)
+        count += resident[i] & 1;
+    return count * page;
+}
+
+Test(arena, a_reset_keeps_little_memory, .fini = free_arena) {
+    enum { CAPACITY_BYTES = 8 << 20, KEPT_BYTES = 1 << 20 };
+    new_arena(CAPACITY_BYTES);
+    for (int i = 0; i < 2; i++) {
+        void *block = allocate(&arena, CAPACITY_BYTES);
+        cr_assert_not_null(block);
+        memset(block, 1, CAPACITY_BYTES);
+        cr_expect_gt(resident_bytes(), CAPACITY_BYTES - KEPT_BYTES);
+        gd_arena_reset(&arena);
+        cr_expect_lt(resident_bytes(), KEPT_BYTES + (64 << 10));
     }
 }
 
