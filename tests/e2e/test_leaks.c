@@ -1,0 +1,211 @@
+// However many runs and connections came and went, however they ended: the daemon holds what it held before.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "daemon_process.h"
+#include "gradientd/protocol.h"
+#include "process_usage.h"
+#include "raw_client.h"
+#include "scratch.h"
+#include "trainer.h"
+
+enum {
+    RUNS = 10000,
+    DROPPED = 1000,
+    TRAINERS = 4,      // at once
+    WARM_UP_PART = 4,  // a quarter more goes before the baseline is taken
+    GROWTH_KIB = 1024, // pieces that the allocator keeps differ by 0.3 MiB: 100 bytes a run would be seen, 1 KiB a drop
+    FRAME_BYTES_MAX = 1024,
+};
+
+static const double QUIET_SECONDS = 0.3;
+
+static char directory[SCRATCH_PATH_BYTES];
+static char event_path[SCRATCH_PATH_BYTES + 16]; // of the raw clients' runs
+static struct daemon_process daemon_process;
+
+static void set_up(void) {
+    scratch_make(directory);
+    snprintf(event_path, sizeof(event_path), "%s/raw.events", directory);
+    daemon_process_start(&daemon_process, directory);
+}
+
+static void tear_down(void) {
+    daemon_process_stop(&daemon_process);
+    scratch_remove(directory);
+}
+
+TestSuite(leaks, .init = set_up, .fini = tear_down, .timeout = 240);
+
+static void expect_nothing_left(struct process_usage before) {
+    struct process_usage after = process_usage_at_rest(daemon_process.pid, QUIET_SECONDS);
+    cr_assert_eq(after.fds, before.fds, "%zu descriptors, %zu before", after.fds, before.fds);
+    cr_assert_eq(after.threads, before.threads, "%zu threads, %zu before", after.threads, before.threads);
+    cr_assert_leq(after.resident_kib, before.resident_kib + GROWTH_KIB, "%llu KiB resident, %llu before",
+                  (unsigned long long)after.resident_kib, (unsigned long long)before.resident_kib);
+}
+
+// ---- runs
+
+struct trainers {
+    _Atomic int left; // runs still to be opened
+    _Atomic int done;
+};
+
+static int train_once(const char *name) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, name, NULL);
+    struct gradientd_run *run;
+    float gradient[TRAINER_NUMEL] = {1.0f};
+    if (gradientd_open(&options, &run, NULL) < 0)
+        return -1;
+    unlink(gradientd_event_path(run)); // a new run looks at all files of its directory
+    struct gradientd_step step = trainer_step(1);
+    int result = trainer_submit(run, &step, gradient);
+    return gradientd_close(run, GRADIENTD_SUCCESS) == GRADIENTD_OK ? result : -1;
+}
+
+// On a thread of its own, where nothing may be asserted.
+static void *train(void *context) {
+    struct trainers *trainers = context;
+    char name[32];
+    snprintf(name, sizeof(name), "%lx", (unsigned long)pthread_self());
+    while (atomic_fetch_sub(&trainers->left, 1) > 0) {
+        if (train_once(name) != GRADIENTD_OK)
+            break;
+        atomic_fetch_add(&trainers->done, 1);
+    }
+    return NULL;
+}
+
+static void train_runs(int runs) {
+    struct trainers trainers = {.left = runs};
+    pthread_t threads[TRAINERS];
+    for (int i = 0; i < TRAINERS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, train, &trainers), 0);
+    for (int i = 0; i < TRAINERS; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(trainers.done, runs, "%d of %d runs went well", trainers.done, runs);
+}
+
+Test(leaks, runs_opened_and_closed) {
+    train_runs(RUNS / WARM_UP_PART);
+    struct process_usage before = process_usage_at_rest(daemon_process.pid, QUIET_SECONDS);
+    train_runs(RUNS);
+    expect_nothing_left(before);
+}
+
+// ---- connections dropped half-way
+
+struct frame {
+    uint8_t data[FRAME_BYTES_MAX];
+    size_t bytes;
+};
+
+// The bytes that `send` would send.
+static void capture(struct frame *frame, void (*send)(struct raw_client *client)) {
+    int sockets[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+    struct raw_client client = {.fd = sockets[0]};
+    send(&client);
+    ssize_t bytes = recv(sockets[1], frame->data, sizeof(frame->data), 0);
+    cr_assert(bytes > (ssize_t)GRADIENTD_FRAME_HEADER_BYTES && bytes < (ssize_t)sizeof(frame->data));
+    frame->bytes = (size_t)bytes;
+    close(sockets[0]);
+    close(sockets[1]);
+}
+
+static void send_hello(struct raw_client *client) {
+    raw_client_say_hello(client, GRADIENTD_PROTOCOL_VERSION);
+}
+
+static void send_open_run(struct raw_client *client) {
+    struct raw_open_run open_run;
+    raw_open_run_init(&open_run);
+    raw_client_send_open_run(client, &open_run);
+}
+
+static void send_attach(struct raw_client *client) {
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    attach.has_memory = attach.memory = attach.has_event_file = attach.event_file = true;
+    raw_client_send_attach(client, &attach, NULL, 0);
+}
+
+static void send_snapshot(struct raw_client *client) {
+    struct raw_snapshot snapshot;
+    raw_snapshot_init(&snapshot, 1, 1, 0);
+    raw_client_send_snapshot(client, &snapshot);
+}
+
+static void send_close_run(struct raw_client *client) {
+    raw_client_send_close_run(client, 1, GRADIENTD__OUTCOME__SUCCESS);
+}
+
+// How a connection ends: the frame, of which this much is sent with so many descriptors.
+struct drop {
+    enum raw_stage stage;
+    void (*send)(struct raw_client *client); // NULL: nothing
+    size_t percent;
+    size_t fds;
+};
+
+static const struct drop drops[] = {
+    {RAW_CONNECTED, NULL, 0, 0},
+    {RAW_CONNECTED, send_hello, 30, 0}, // inside the frame's header
+    {RAW_CONNECTED, send_hello, 90, 0},
+    {RAW_CONNECTED, send_hello, 100, 0}, // Welcome stays unread
+    {RAW_WELCOME, NULL, 0, 0},
+    {RAW_WELCOME, send_open_run, 5, 0},
+    {RAW_WELCOME, send_open_run, 60, 0}, // inside the message or the group table
+    {RAW_WELCOME, send_open_run, 95, 0},
+    {RAW_WELCOME, send_open_run, 100, 0},
+    {RAW_LAID_OUT, NULL, 0, 0},
+    {RAW_LAID_OUT, send_attach, 60, 2},  // the descriptors are there, the message is not
+    {RAW_LAID_OUT, send_attach, 100, 1}, // half of what it declares
+    {RAW_LAID_OUT, send_attach, 100, 2}, // while the file is being looked at
+    {RAW_LAID_OUT, send_attach, 100, 3},
+    {RAW_ATTACHED, NULL, 0, 0},
+    {RAW_ATTACHED, send_snapshot, 20, 0},
+    {RAW_ATTACHED, send_snapshot, 70, 0},
+    {RAW_ATTACHED, send_snapshot, 100, 0}, // while it is being analysed
+    {RAW_ATTACHED, send_snapshot, 100, 1},
+    {RAW_ATTACHED, send_close_run, 80, 0},
+    {RAW_ATTACHED, send_close_run, 100, 0},
+};
+
+enum { N_DROPS = sizeof(drops) / sizeof(drops[0]) };
+
+static void drop_connection(const struct drop *drop) {
+    struct frame frame = {.bytes = 0};
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, drop->stage, event_path);
+    if (drop->send)
+        capture(&frame, drop->send);
+    int memory = raw_memory_new(client.total_bytes ? client.total_bytes : 1, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    int event_file = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fds[] = {memory, event_file, event_file};
+    if (frame.bytes > 0)
+        raw_client_send_bytes(&client, frame.data, frame.bytes * drop->percent / 100, fds, drop->fds);
+    close(memory);
+    close(event_file);
+    raw_client_close(&client);
+}
+
+static void drop_connections(int connections) {
+    for (int i = 0; i < connections; i++)
+        drop_connection(&drops[i % N_DROPS]);
+}
+
+Test(leaks, connections_dropped_half_way) {
+    drop_connections(DROPPED / WARM_UP_PART);
+    struct process_usage before = process_usage_at_rest(daemon_process.pid, QUIET_SECONDS);
+    drop_connections(DROPPED);
+    expect_nothing_left(before);
+}
