@@ -90,7 +90,7 @@ LAYERS = {
     "client": layer(
         "client",
         "attach check connect describe elements event_path inline internal link memory open options output "
-        "private_daemon room start submit warning wire",
+        "private_daemon reconnect room start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),
