@@ -99,6 +99,28 @@ Test(hung_files, a_stopping_daemon_ends_no_run_that_waits_for_its_file) {
     raw_client_close(&client);
 }
 
+Test(hung_files, a_state_directory_that_hangs_holds_up_its_run_alone) {
+    static char name[] = "run.hung";
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_WELCOME, NULL);
+    struct raw_open_run open_run;
+    raw_open_run_init(&open_run);
+    open_run.message.run = name;
+    raw_client_send_open_run(&client, &open_run);
+    Gradientd__DaemonMessage *layout = raw_client_receive(&client);
+    cr_assert(layout && layout->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT);
+    int memory = raw_memory_new(layout->layout->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    gradientd__daemon_message__free_unpacked(layout, NULL);
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    attach.has_memory = attach.memory = true;
+    raw_client_send_attach(&client, &attach, &memory, 1);
+    expect_others_served();
+    cr_expect_not(scratch_wait_readable(client.fd, 0.2), "a file was created on a file system that does not answer");
+    close(memory);
+    raw_client_close(&client);
+    expect_others_served();
+}
+
 Test(hung_files, a_descriptor_nobody_asked_for_holds_up_nobody) {
     struct raw_client client = raw_client_connect(daemon_process.socket);
     int fd = open_hung();

@@ -11,7 +11,7 @@ from readers import read_scalars
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer
 
-BETA2 = 0.9
+BETA2 = 0.999  # without v handed over, Adam's family would stay silent for 3,000 steps
 LAST_STEP = 150
 
 
