@@ -9,6 +9,7 @@ state=/var/lib/gradientd
 logdir=/srv/logs
 alice=1500 # who trains
 bob=1501   # who does not
+messages=/tmp/trainer.log
 
 fail() {
     printf 'failed: %s\n' "$*"
@@ -54,17 +55,17 @@ expect_file() {
 # Trainers of alice's that go on when they are told to: train starts one, go_to has it submit up to a step, and finish
 # ends it. One at a time.
 train() {
-    coproc trainer { exec setpriv --reuid="$alice" --regid="$alice" --clear-groups /t/steps "$@" 2>&1; }
+    coproc trainer { exec setpriv --reuid="$alice" --regid="$alice" --clear-groups /t/steps "$@" 2>"$messages"; }
     trainer_pid=$!
     event_path=
     read -r -u "${trainer[0]}" word event_path || true
-    [[ ${word-} == event ]] || fail "the trainer says: ${word-} $event_path"
+    [[ ${word-} == event ]] || fail "the trainer says: $(cat "$messages")"
 }
 
 go_to() {
     local line
     echo "$1" >&"${trainer[1]}"
-    read -r -u "${trainer[0]}" line || fail "the trainer ended before step $1"
+    read -r -u "${trainer[0]}" line || fail "the trainer ended before step $1: $(cat "$messages")"
     expect 'the trainer' "$line" "step $1"
 }
 
@@ -157,25 +158,23 @@ check_restart() {
     expect 'the service' "$(property ActiveState)" active
     [[ $(property MainPID) != "$pid" ]] || fail 'the service was not restarted'
     expect_file "$event_path" 100
-    kill -KILL "$trainer_pid"
-    wait "$trainer_pid" 2>/dev/null || true
-    train after-restart
-    go_to 100
+    go_to 200
     finish
-    expect_file "$event_path" 100
-    ok 'a restarted service serves'
+    expect_file "$event_path" 200
+    ok 'a run goes on with the restarted service'
 }
 
 check_crash() {
     local pid
     pid=$(property MainPID)
-    kill -KILL "$pid"
-    train after-crash
+    train crashed "$logdir"
     go_to 100
+    kill -KILL "$pid"
+    go_to 200
     finish
-    expect_file "$event_path" 100
+    expect_file "$event_path" 200
     [[ $(property MainPID) != "$pid" ]] || fail 'the service was not killed'
-    ok 'a killed service comes again'
+    ok 'a killed service comes again, and the run with it'
 }
 
 check_removal() {
