@@ -24,13 +24,15 @@ void gd_foreign_fd_close(int fd, struct gd_charge *charge) {
 
     if (fd < 0)
         return;
-    struct closing *closing = calloc(1, sizeof(*closing));
+    struct gd_charge part = {0};
+    gd_charge_move(charge, 1, &part);
+    struct closing *closing = malloc(sizeof(*closing));
     if (!closing) {
         close(fd);
+        gd_charge_release(&part);
         return;
     }
-    closing->fd = fd;
-    gd_charge_move(charge, 1, &closing->charge);
+    *closing = (struct closing){fd, part};
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN);

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,9 +17,13 @@ static char directory[SCRATCH_PATH_BYTES];
 static struct daemon_process daemon_process;
 
 static void set_up(void) {
+    char socket[DAEMON_PATH_BYTES];
     scratch_make(directory);
     cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_HUNG_FILES"), 1), 0);
-    daemon_process_start(&daemon_process, directory);
+    snprintf(socket, sizeof(socket), "%s/socket", directory);
+    const char *const arguments[] = {"--socket", socket, "--workers", "2", "--fds-per-user", "12", NULL};
+    daemon_process_launch(&daemon_process, directory, arguments, NULL);
+    cr_assert(daemon_process_comes_up(&daemon_process));
     unsetenv("LD_PRELOAD");
 }
 
@@ -128,4 +133,24 @@ Test(hung_files, a_descriptor_nobody_asked_for_holds_up_nobody) {
     raw_client_close(&client);
     close(fd);
     expect_others_served();
+}
+
+// Threads that never come back from close() keep what they hold charged.
+Test(hung_files, descriptors_that_hang_count_until_they_are_closed) {
+    Gradientd__DaemonMessage *message = NULL;
+    int hung = open_hung(), sent[3] = {hung, hung, hung};
+    size_t fds = scratch_count_fds(daemon_process.pid);
+    for (int i = 0; i <= 12 / 3; i++) {
+        struct raw_client client = raw_client_connect(daemon_process.socket);
+        raw_client_send_bytes(&client, "\1", 1, sent, 3);
+        raw_client_send_bytes(&client, "\2\3\4\5\6\7\10", 7, NULL, 0); // a message too long: the end
+        message = raw_client_receive(&client);
+        cr_assert(message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR);
+        bool full = message->error->code == GRADIENTD__ERROR_CODE__QUOTA;
+        cr_expect_eq(full, i == 12 / 3, "client %d: %s", i, message->error->text);
+        gradientd__daemon_message__free_unpacked(message, NULL);
+        raw_client_close(&client);
+    }
+    cr_assert_leq(scratch_count_fds(daemon_process.pid), fds + 12 + 1);
+    close(hung);
 }

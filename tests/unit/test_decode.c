@@ -199,6 +199,8 @@ Test(decode, a_snapshot_takes_its_defaults) {
     cr_assert_eq(snapshot->n_scalars, 1);
     cr_expect_str_eq(snapshot->scalars[0].tag, "train/loss");
     cr_expect_eq(snapshot->scalars[0].value, 0.25f);
+    const char *end = snapshot->scalars[0].tag + sizeof("train/loss");
+    cr_expect_eq(snapshot->bytes, (size_t)(end - (const char *)snapshot), "tags are the last of the block");
     free_decoded();
 }
 

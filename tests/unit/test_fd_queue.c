@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -79,4 +80,36 @@ Test(fd_queue, deinit_closes_what_is_left_and_nothing_else) {
         cr_expect(fds_return_to(before), "%d left", left);
         cr_expect_eq(gd_fd_queue_steal(&queue, &charge), -1);
     }
+}
+
+static bool can_charge(struct gd_quota *quota, uint64_t amount) {
+    struct gd_charge charge = {0};
+    struct gd_error error;
+    bool taken = gd_quota_charge(quota, 7, GD_QUOTA_FDS, amount, &charge, &error) == 0;
+    gd_charge_release(&charge);
+    return taken;
+}
+
+Test(fd_queue, a_descriptor_is_paid_for_until_it_is_closed, .timeout = 20) {
+    static const struct gd_quota_limits limits = {.most = {[GD_QUOTA_FDS] = GRADIENTD_FDS_MAX},
+                                                  .messages_per_second = 1};
+    struct gd_quota *quota;
+    struct gd_fd_queue queue = {0};
+    struct gd_charge arriving = {0}, taken = {0};
+    struct gd_error error;
+
+    cr_assert_eq(gd_quota_new(&limits, &quota), 0);
+    cr_assert_eq(gd_quota_charge(quota, 7, GD_QUOTA_FDS, GRADIENTD_FDS_MAX, &arriving, &error), 0);
+    for (int i = 0; i < GRADIENTD_FDS_MAX; i++)
+        cr_assert_eq(gd_fd_queue_push_consume(&queue, new_fd(), &arriving), 0);
+    cr_expect_eq(arriving.amount, 0);
+    close(gd_fd_queue_steal(&queue, &taken));
+    cr_expect_eq(taken.amount, 1);
+    cr_expect_not(can_charge(quota, 1), "a descriptor in the queue is not paid for");
+    gd_fd_queue_deinit(&queue);
+    while (!can_charge(quota, GRADIENTD_FDS_MAX - 1)) // Criterion's timeout ends it
+        sched_yield();
+    cr_expect_not(can_charge(quota, GRADIENTD_FDS_MAX), "what was taken is the taker's to give back");
+    gd_charge_release(&taken);
+    gd_quota_free(quota);
 }

@@ -60,6 +60,26 @@ Test(run, a_stopped_run_finishes_its_queue_first) {
     }
 }
 
+Test(run, is_full_by_number_or_by_bytes) {
+    enum { BLOCK = 1 << 20 };
+    for (uint64_t i = 1; i <= GD_RUN_QUEUE_MAX; i++) {
+        cr_assert_not(gd_run_is_full(run), "at %d", (int)i);
+        submit_good(new_block(GD_SUBMISSION_SCALARS, i, (int64_t)i));
+    }
+    cr_assert(gd_run_is_full(run));
+    cr_assert_eq(work(), GD_RUN_QUEUE_MAX);
+
+    for (uint64_t i = 1; i <= GD_RUN_QUEUE_BYTES_MAX / BLOCK; i++) {
+        cr_assert_not(gd_run_is_full(run), "at %d MiB", (int)i);
+        struct block *block = new_block(GD_SUBMISSION_SCALARS, GD_RUN_QUEUE_MAX + i, (int64_t)i);
+        block->submission.bytes = BLOCK;
+        submit_good(block);
+    }
+    cr_assert(gd_run_is_full(run));
+    work();
+    cr_assert_eq(run->queued_bytes, 0);
+}
+
 Test(run, nothing_is_taken_after_the_end) {
     submit_close(1);
     for (int ended = 0; ended <= 1; ended++) {

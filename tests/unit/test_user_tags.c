@@ -5,11 +5,25 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 static struct gd_user_tags *tags;
 static struct gd_error error;
+
+// Linked in place of getrandom() for the code under test.
+static ssize_t random_result = -1; // -1: as many as asked for
+static unsigned keys_drawn;
+
+ssize_t __wrap_getrandom(void *buffer, size_t bytes, unsigned flags);
+
+ssize_t __wrap_getrandom(void *buffer, size_t bytes, unsigned flags) {
+    (void)flags;
+    keys_drawn++;
+    memset(buffer, 0xff, bytes); // reduced into the field, whatever it is
+    return random_result < 0 ? (ssize_t)bytes : random_result;
+}
 
 static void new_tags(void) {
     cr_assert_eq(gd_user_tags_new(&tags), 0);
@@ -24,6 +38,16 @@ TestSuite(user_tags, .init = new_tags, .fini = free_tags);
 
 static int use(const char *tag, int64_t step, uint32_t *ret_index) {
     return gd_user_tags_use(tags, tag, step, ret_index, &error);
+}
+
+Test(user_tags, each_table_draws_a_key) {
+    struct gd_user_tags *other;
+    cr_expect_eq(keys_drawn, 1);
+    cr_assert_eq(gd_user_tags_new(&other), 0);
+    cr_expect_eq(keys_drawn, 2);
+    gd_user_tags_free(other);
+    random_result = 5;
+    cr_expect_eq(gd_user_tags_new(&other), -EIO);
 }
 
 Test(user_tags, indices_follow_first_use) {
