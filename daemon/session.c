@@ -535,7 +535,7 @@ uint64_t gd_session_check_hello(struct gd_session *session) {
     struct gd_error error;
     if (session->phase != SESSION_HELLO)
         return UINT64_MAX;
-    uint64_t now_ms = uv_now(session->host->loop);
+    uint64_t now_ms = uv_now(session->host->loop), connected_ms = session->hello_deadline_ms - HELLO_TIMEOUT_MS;
     if (now_ms < session->hello_deadline_ms)
         return session->hello_deadline_ms - now_ms;
     if (!session->hello_overdue) { // after a standstill it may be in the socket: one round of the loop reads it
@@ -544,7 +544,7 @@ uint64_t gd_session_check_hello(struct gd_session *session) {
     }
     refuse(session,
            gd_error_set(&error, GD_ERROR_PROTOCOL, "hello", "hello has not come for %llu ms, the limit is %d",
-                        (unsigned long long)(now_ms - session->hello_deadline_ms + HELLO_TIMEOUT_MS), HELLO_TIMEOUT_MS),
+                        (unsigned long long)now_ms - connected_ms, HELLO_TIMEOUT_MS),
            &error);
     return UINT64_MAX;
 }

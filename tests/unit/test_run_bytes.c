@@ -7,7 +7,7 @@
 #include "run_rig.h"
 #include "support.h"
 
-enum { MANY_GROUPS = 300, BIG_ELEMS = 3000000 };
+enum { SHADOWS = 2, MANY_GROUPS = 300, BIG_ELEMS = 3000000 };
 
 static uint64_t allocated_bytes; // ever
 
@@ -43,10 +43,14 @@ static void use_all_tags(void) {
     }
 }
 
-static void expect_charged(const uint64_t *numel, uint32_t n_groups) {
+static void expect_charged(const uint64_t *numel, uint32_t n_groups, uint32_t n_shadows) {
+    static const enum gd_rule shadows[SHADOWS] = {GD_RULE_ADAGRAD, GD_RULE_AMSGRAD};
     struct gd_layout layout;
     allocated_bytes = 0;
     struct gd_open_run *open_run = new_open_run(numel, n_groups);
+    for (uint32_t i = 0; i < n_shadows; i++)
+        open_run->shadows[i] = gd_adam_shadow(&open_run->adam, shadows[i]);
+    open_run->n_shadows = n_shadows;
     gd_layout_init(&layout, open_run);
     uint64_t charged = gd_run_own_bytes(open_run, &layout) - GD_RUN_QUEUE_BYTES_MAX;
     start(open_run);
@@ -63,7 +67,8 @@ Test(run_bytes, a_run_allocates_no_more_than_it_is_charged_for) {
     uint64_t many[MANY_GROUPS];
     for (int i = 0; i < MANY_GROUPS; i++)
         many[i] = (uint64_t)i + 1;
-    expect_charged(small, 1);
-    expect_charged(big, 1);
-    expect_charged(many, MANY_GROUPS);
+    expect_charged(small, 1, 0);
+    expect_charged(big, 1, 0);
+    expect_charged(many, MANY_GROUPS, 0);
+    expect_charged(many, MANY_GROUPS, SHADOWS);
 }
