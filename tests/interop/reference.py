@@ -5,17 +5,42 @@ numpy's over float64 arrays.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
+
+from trainer import Optimizer
 
 EMA_RULES = ("adam", "adamw", "rmsprop", "amsgrad")
 WHOLE_HISTORY_RULES = ("amsgrad", "adagrad", "adafom")
 CORRECTED_BY_DEFAULT = ("adam", "adamw")
+FLT_MAX = float(np.finfo(np.float32).max)
 
 
 def memory_steps(beta2):
     """3 / (1 - b2), rounded up; the factor is for 1 - b2 as it rounds (3 / (1 - 0.9) is 30.000000000000007)."""
     return math.ceil(3 / (1 - beta2) * (1 - 1e-12))
+
+
+def bias_corrected(optimizer):
+    if optimizer.rule == "amsgrad":
+        return optimizer.maximum_of != "uncorrected"
+    default = optimizer.rule in CORRECTED_BY_DEFAULT
+    return default if optimizer.bias_correction == "default" else optimizer.bias_correction == "corrected"
+
+
+def shadow_run(run, rule):
+    """The run whose adam/ values are those of a shadow."""
+    uncorrected = run.optimizer.rule in EMA_RULES and not bias_corrected(run.optimizer)
+    maximum_of = "default" if rule != "amsgrad" else "uncorrected" if uncorrected else "raw_then_corrected"
+    optimizer = Optimizer(rule, maximum_of=maximum_of, eps_root=run.optimizer.eps_root)
+    return replace(run, optimizer=optimizer, shadow_rules=(), start_second_moment=None, start_second_moment_max=None)
+
+
+def handed_over(vector, less=0.0):
+    """A start vector's elements: negative ones and NaN count as 0, what is above FLT_MAX as FLT_MAX."""
+    wide = np.asarray(vector, np.float32).astype(np.float64) - less
+    return np.minimum(np.where(wide > 0, wide, 0.0), FLT_MAX)
 
 
 class GroupState:
@@ -46,8 +71,13 @@ class Reference:
         self.missing = 0  # optimiser steps between the applied ones that were not seen
         self.silent_steps = 0
         self.kept = []  # (A, B, C, D) after each applied step of the family, from n = 1
+        self.shadows = {rule: Reference(shadow_run(run, rule)) for rule in run.shadow_rules}
 
     def step(self, step):
+        if self.run.start_second_moment is not None and self.last_optimizer_step is None:
+            self._start(step)
+        if step.applied and not step.optimizer_step:
+            step = replace(step, optimizer_step=(self.last_optimizer_step or 0) + 1)
         gradients, non_finite = self._finite(step.gradients)
         values = self._health(gradients, non_finite)
         values |= self._coherence(step.step, gradients)
@@ -60,6 +90,11 @@ class Reference:
             values["gradientd/observed_fraction"] = self.applied_steps / span
         self.history = {past: kept for past, kept in self.history.items() if past > step.step - self.run.max_lag}
         self.history[step.step] = gradients
+        for rule, shadow in self.shadows.items():
+            for tag, value in shadow.step(step).items():
+                family, _, name = tag.partition("/")
+                if family == "adam":
+                    values[f"shadow_{rule}/{name}"] = value
         return values
 
     @staticmethod
@@ -121,11 +156,26 @@ class Reference:
 
     # --- Adam-type ratios
 
-    def _bias_corrected(self):
-        choice = self.run.optimizer.bias_correction
-        if self.rule == "amsgrad":
-            return self.run.optimizer.maximum_of != "uncorrected"
-        return self.rule in CORRECTED_BY_DEFAULT if choice == "default" else choice == "corrected"
+    def _start(self, step):
+        """The optimiser's state is handed over as step t0 left it."""
+        run = self.run
+        self.last_optimizer_step = run.start_optimizer_step
+        self.first_optimizer_step = run.start_optimizer_step + 1
+        initial = float(np.float32(run.optimizer.initial_accumulator))
+        for i, state in enumerate(self.groups):
+            t = run.start_optimizer_step - state.lag
+            if t == 0:  # a slice that has taken no step
+                continue
+            parameter_group = run.parameter_groups[state.group.parameter_group]
+            rate = parameter_group.start_learning_rate
+            if rate is None:
+                rate = step.learning_rates[state.group.parameter_group]
+            state.second_moment = handed_over(run.start_second_moment[i], less=initial)
+            state.counted = state.second_moment > 0
+            if run.start_second_moment_max is not None:
+                state.maximum = handed_over(run.start_second_moment_max[i])
+            state.updates = t
+            state.effective, _ = self._effective(state, t, rate, parameter_group.beta2, parameter_group.eps)
 
     def _attach(self, optimizer_step):
         """The first applied snapshot: without the optimiser's v, mid-training means silence."""
@@ -138,7 +188,7 @@ class Reference:
             self.silent_steps = memory_steps(max(self.beta2))
 
     def _adam(self, step, gradients):
-        optimizer_step = step.optimizer_step or (self.last_optimizer_step or 0) + 1
+        optimizer_step = step.optimizer_step
         if self.first_optimizer_step is None:
             self._attach(optimizer_step)
         advance = optimizer_step - self.last_optimizer_step  # 1, and 1 more for each missing step
@@ -174,7 +224,6 @@ class Reference:
 
     def _advance(self, state, gradient, step, advance, t):
         """Moves a present group's second moment; returns (e_t, vhat_t), each per coordinate."""
-        optimizer = self.run.optimizer
         parameter_group = state.group.parameter_group
         rate = step.learning_rates[parameter_group]
         beta2, eps = self.beta2[parameter_group], self.eps[parameter_group]
@@ -187,12 +236,18 @@ class Reference:
             v = keep * v + (1 - keep) * square
         elif self.rule == "adagrad":
             v = v + advance * square
-            rate = rate / (1 + (t - 1) * optimizer.learning_rate_decay)
         else:
             v = (1 - advance / t) * v + advance / t * square
         state.second_moment = v
+        return self._effective(state, t, rate, beta2, eps)
 
-        correction = 1 - beta2**t if self.rule in EMA_RULES and self._bias_corrected() else 1.0
+    def _effective(self, state, t, rate, beta2, eps):
+        """(e_t, vhat_t) of a second moment that holds step t."""
+        optimizer = self.run.optimizer
+        v = state.second_moment
+        if self.rule == "adagrad":
+            rate = rate / (1 + (t - 1) * optimizer.learning_rate_decay)
+        correction = 1 - beta2**t if self.rule in EMA_RULES and bias_corrected(self.run.optimizer) else 1.0
         if self.rule == "amsgrad" and optimizer.maximum_of == "corrected":
             vhat = state.maximum = np.maximum(state.maximum, v / correction)
         elif self.rule == "amsgrad":
@@ -238,7 +293,7 @@ class Reference:
         """An uncorrected v starts at 0: g^2 / vhat means something once it has filled."""
         if self.rule == "sgd":
             return False
-        if self.rule not in EMA_RULES or self._bias_corrected():
+        if self.rule not in EMA_RULES or bias_corrected(self.run.optimizer):
             return True
         return state.updates >= memory_steps(self.beta2[state.group.parameter_group])
 
