@@ -149,6 +149,11 @@ Test(limits, refuses_connections_above_the_limit) {
             raw_client_say_hello(&refused, GRADIENTD_PROTOCOL_VERSION); // it may come before the Error or after
         expect_quota(&refused, "connections", "connections is 1, uid 0 holds 4 already, the limit is 4");
     }
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "refused", NULL);
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    cr_expect_lt(gradientd_open(&options, &run, &error), 0);
+    cr_expect(strstr(error.text, "connections is 1, uid 0 holds 4"), "the client library says: %s", error.text);
     cr_expect_eq(scratch_count_fds(daemon_process.pid), fds, "a refused client leaves something behind");
     for (int i = 0; i < 3; i++)
         raw_client_close(&clients[i]);
