@@ -13,10 +13,12 @@ static int refuse_size(const struct gd_payload *payload, const char *what, struc
 
 int gd_payload_init(struct gd_payload *payload, uint8_t *destination, uint64_t destination_bytes, uint64_t bytes,
                     bool deflated, struct gd_error *ret_error) {
-    *payload = (struct gd_payload){.destination = destination,
-                                   .destination_bytes = destination_bytes,
-                                   .left_bytes = bytes,
-                                   .deflated = deflated};
+    *payload = (struct gd_payload){
+        .destination_bytes = destination_bytes,
+        .left_bytes = bytes,
+        .deflated = deflated,
+    };
+    payload->destination = destination;
     if (deflated ? bytes == 0 : bytes != destination_bytes)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "streams.inline_bytes",
                             "inline_bytes is %llu, the elements take %llu bytes", (unsigned long long)bytes,
