@@ -59,7 +59,8 @@ LAYERS = {
     "event": layer("daemon", "event", "base", "protobuf"),
     "files": layer("daemon", "event_file state_directory", "base"),
     # listening: bytes and descriptors, and the plain structs they become
-    "messages": layer("daemon", "message", "protocol numbers base diagnostics"),
+    "group_names": layer("daemon", "group_names", "protocol base", pure=True),
+    "messages": layer("daemon", "message", "protocol numbers base diagnostics group_names"),
     "frames": layer("daemon", "frame payload", "protocol base", "zlib"),
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
