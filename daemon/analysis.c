@@ -44,6 +44,7 @@ struct gd_analysis {
     struct gd_step_sums *chunk_sums;
     struct shadow_sums *shadow_sums; // of shadow s from n_chunks x s on
     struct gd_adam_track tracks[GD_RULES_MAX];
+    struct gd_step_sums *series_sums;
 
     const struct gd_analysis_input *input; // the snapshot under way
 };
@@ -80,7 +81,8 @@ uint64_t gd_analysis_bytes(const struct gd_open_run *open_run) {
     uint64_t chunk_bytes = sizeof(*analysis->chunks) + sizeof(*analysis->chunk_sums) +
                            open_run->n_shadows * sizeof(*analysis->shadow_sums);
     return sizeof(*analysis) + open_run->n_groups * sizeof(*analysis->groups) + count_chunks(open_run) * chunk_bytes +
-           (1 + open_run->n_shadows) * gd_adam_track_bytes(open_run);
+           (1 + open_run->n_shadows) * gd_adam_track_bytes(open_run) +
+           ((uint64_t)open_run->series.n_series + 1) * sizeof(*analysis->series_sums);
 }
 
 int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *memory,
@@ -99,9 +101,10 @@ int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *
     analysis->groups = calloc(open_run->n_groups, sizeof(*analysis->groups));
     analysis->chunks = calloc(analysis->n_chunks, sizeof(*analysis->chunks));
     analysis->chunk_sums = calloc(analysis->n_chunks, sizeof(*analysis->chunk_sums));
+    analysis->series_sums = calloc((size_t)open_run->series.n_series + 1, sizeof(*analysis->series_sums));
     if (open_run->n_shadows > 0)
         analysis->shadow_sums = calloc(open_run->n_shadows * analysis->n_chunks, sizeof(*analysis->shadow_sums));
-    bool made = analysis->groups && analysis->chunks && analysis->chunk_sums &&
+    bool made = analysis->groups && analysis->chunks && analysis->chunk_sums && analysis->series_sums &&
                 (open_run->n_shadows == 0 || analysis->shadow_sums);
     for (uint32_t rule = 0; made && rule <= open_run->n_shadows; rule++)
         made = gd_adam_track_init(&analysis->tracks[rule], rule, open_run, memory) == 0;
@@ -123,6 +126,7 @@ void gd_analysis_free(struct gd_analysis *analysis) {
     free(analysis->groups);
     free(analysis->chunks);
     free(analysis->chunk_sums);
+    free(analysis->series_sums);
     free(analysis);
 }
 
@@ -300,12 +304,14 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step};
+    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step, .series = analysis->series_sums};
     gd_step_sums_init(&ret_result->sums);
     for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++) {
         ret_result->shadow_steps[shadow] = analysis->tracks[1 + shadow].step;
         gd_step_sums_init(&ret_result->shadow_sums[shadow]);
     }
+    for (uint32_t i = 0; i < open_run->series.n_series; i++)
+        gd_step_sums_init(&analysis->series_sums[i]);
     for (uint32_t i = 0; i < open_run->n_groups; i++) {
         uint64_t end = chunk + chunks_of(&open_run->groups[i]);
         if (!gd_submission_has_group(snapshot, i)) {
@@ -322,5 +328,8 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);
         for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++)
             fold_shadow_group(analysis, shadow, i, &sums, end, &ret_result->shadow_sums[shadow]);
+        uint32_t series = gd_group_series_of(&open_run->series, i);
+        if (series != GD_NO_SERIES)
+            gd_step_sums_merge(&analysis->series_sums[series], &sums, open_run->max_lag);
     }
 }

@@ -26,6 +26,9 @@ struct gd_analysis_result {
     // The same for each shadow rule; of the gradient's own sums only elements, active and squared_norm.
     struct gd_step_sums shadow_sums[GD_SHADOWS_MAX];
     struct gd_adam_step shadow_steps[GD_SHADOWS_MAX];
+
+    // per series of groups that are shown, over its present groups; valid until the next end
+    const struct gd_step_sums *series;
 };
 
 // What gd_analysis_new() allocates.

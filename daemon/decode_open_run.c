@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "decode.h"
 #include "decode_optimizer.h"
+#include "decode_selection.h"
 #include "quota.h"
 #include "text.h"
 
@@ -25,6 +26,8 @@ void gd_open_run_free(struct gd_open_run *open_run) {
     free(open_run->groups);
     free(open_run->parameter_groups);
     free(open_run->start_learning_rates);
+    gd_group_selection_deinit(&open_run->selection);
+    gd_group_series_deinit(&open_run->series);
     free(open_run);
 }
 
@@ -34,7 +37,8 @@ uint64_t gd_open_run_bytes(const struct gd_open_run *open_run) {
         open_run->n_parameter_groups * (sizeof(*open_run->parameter_groups) + sizeof(*open_run->start_learning_rates));
     for (uint32_t i = 0; i < open_run->n_groups; i++)
         bytes += open_run->groups[i].name ? strlen(open_run->groups[i].name) + 1 : 0;
-    return bytes;
+    return bytes + gd_group_selection_bytes(&open_run->selection) +
+           gd_group_series_bytes(&open_run->series, open_run->n_groups);
 }
 
 static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
@@ -89,10 +93,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
         size_t entries;
     } unsupported[] = {
         {"families", message->n_families},
-        {"per_group", message->per_group ? 1 : 0},
-        {"include", message->n_include},
-        {"exclude", message->n_exclude},
-        {"fold_depth", message->has_fold_depth ? 1 : 0},
         {"thresholds", message->thresholds != NULL},
         {"hparams", message->n_hparams},
         {"hparams_group", message->hparams_group != NULL},
@@ -176,6 +176,8 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
     if (result == 0)
         result = gd_decode_optimizer(message, open_run, ret_error);
     if (result == 0)
+        result = gd_decode_selection(message, &open_run->selection, ret_error);
+    if (result == 0)
         result = read_groups(message, frame, open_run, ret_error);
     if (result < 0) {
         gd_open_run_free(open_run);
@@ -184,6 +186,17 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
     open_run->digest = digest(UINT64_C(0xcbf29ce484222325), frame->message, frame->message_bytes);
     *ret_open_run = open_run;
     return 0;
+}
+
+static int select_series(struct gd_open_run *open_run, struct gd_error *ret_error) {
+    const char **names = calloc(open_run->n_groups, sizeof(*names));
+    if (!names)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        names[i] = open_run->groups[i].name;
+    int result = gd_group_series_init(&open_run->series, &open_run->selection, names, open_run->n_groups, ret_error);
+    free(names);
+    return result;
 }
 
 int gd_open_run_read_table(struct gd_open_run *open_run, const uint8_t *table, size_t bytes,
@@ -203,5 +216,5 @@ int gd_open_run_read_table(struct gd_open_run *open_run, const uint8_t *table, s
                             "elements of GRADIENT is %llu, the groups' numel add up to %llu",
                             (unsigned long long)open_run->stated_elements, (unsigned long long)open_run->elements);
     open_run->digest = digest(open_run->digest, table, bytes);
-    return 0;
+    return select_series(open_run, ret_error);
 }

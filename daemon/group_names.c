@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gradientd/protocol.h"
+#include "quota.h"
 
 // Steps of matching a run may take when it is opened: about 0.3 s of the daemon's loop at worst.
 static const uint64_t MATCH_STEPS_MAX = UINT64_C(1) << 28;
@@ -93,6 +94,28 @@ static uint64_t string_bytes(char *const *strings, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         bytes += strlen(strings[i]);
     return bytes;
+}
+
+static uint64_t strings_bytes(char *const *strings, uint32_t n) {
+    return string_bytes(strings, n) + n * (UINT64_C(1) + sizeof(*strings) + GD_BLOCK_BYTES);
+}
+
+uint64_t gd_group_selection_bytes(const struct gd_group_selection *selection) {
+    return strings_bytes(selection->include.pattern, selection->include.n_patterns) +
+           strings_bytes(selection->exclude.pattern, selection->exclude.n_patterns);
+}
+
+uint64_t gd_group_series_bytes(const struct gd_group_series *series, uint32_t n_names) {
+    if (series->n_series == 0)
+        return 0;
+    return strings_bytes(series->name, series->n_series) + n_names * sizeof(*series->of_group);
+}
+
+uint64_t gd_group_series_bytes_max(uint32_t n_names, uint64_t names_bytes) {
+    const struct gd_group_series *series = NULL;
+    uint64_t most = n_names < GRADIENTD_PER_GROUP_MAX ? n_names : GRADIENTD_PER_GROUP_MAX;
+    return names_bytes + most * (1 + sizeof(*series->name) + GD_BLOCK_BYTES) +
+           n_names * (sizeof(*series->of_group) + sizeof(struct shown));
 }
 
 static int check_work(const struct gd_group_selection *selection, uint64_t names_bytes, struct gd_error *ret_error) {

@@ -43,6 +43,12 @@ static inline uint32_t gd_group_series_of(const struct gd_group_series *series, 
     return series->n_series > 0 ? series->of_group[group] : GD_NO_SERIES;
 }
 
+// What a selection and its series take, and what gd_group_series_init() takes at most for names of `names_bytes` in
+// all, while it works and afterwards.
+uint64_t gd_group_selection_bytes(const struct gd_group_selection *selection);
+uint64_t gd_group_series_bytes(const struct gd_group_series *series, uint32_t n_names);
+uint64_t gd_group_series_bytes_max(uint32_t n_names, uint64_t names_bytes);
+
 // Whether the whole name matches. Takes at most as many steps as the product of their bytes.
 bool gd_pattern_matches(const char *pattern, const char *name);
 

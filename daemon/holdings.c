@@ -29,9 +29,10 @@ int gd_holdings_charge_table(struct gd_holdings *holdings, const struct gd_open_
     int result = gd_quota_charge(holdings->quota, holdings->uid, GD_QUOTA_RUNS, 1, &holdings->run, ret_error);
     if (result < 0)
         return result;
-    // the buffer, and the names in it once more as they are read
-    return gd_quota_charge(holdings->quota, holdings->uid, GD_QUOTA_MEMORY,
-                           gd_open_run_bytes(open_run) + 2 * (uint64_t)table_bytes, &holdings->memory, ret_error);
+    // the buffer, the names in it once more as they are read, and pointers to them as they are chosen from
+    uint64_t bytes = gd_open_run_bytes(open_run) + 2 * (uint64_t)table_bytes + open_run->n_groups * sizeof(char *) +
+                     gd_group_series_bytes_max(open_run->n_groups, table_bytes);
+    return gd_quota_charge(holdings->quota, holdings->uid, GD_QUOTA_MEMORY, bytes, &holdings->memory, ret_error);
 }
 
 int gd_holdings_charge_run(struct gd_holdings *holdings, const struct gd_open_run *open_run,

@@ -28,6 +28,21 @@ static uint64_t tag_bytes_max(const struct gd_tag_text *text) {
     return gd_event_scalar_bytes_max(sizeof(text->name), __builtin_strlen(text->description));
 }
 
+// Every tag of every series, with its description.
+static uint64_t series_records_max(const struct gd_open_run *open_run) {
+    uint64_t bytes = 0;
+    for (enum gd_group_quantity quantity = 0; quantity < GD_GROUP_QUANTITIES; quantity++) {
+        struct gd_tag_text text;
+        if (!(gd_open_run_quantities(open_run) >> quantity & 1))
+            continue;
+        gd_group_tag_describe(quantity, &text);
+        for (uint32_t i = 0; i < open_run->series.n_series; i++)
+            bytes += gd_event_scalar_bytes_max(__builtin_strlen(text.name) + __builtin_strlen(open_run->series.name[i]),
+                                               __builtin_strlen(text.description));
+    }
+    return bytes;
+}
+
 // Every own tag with its description and every user tag with the longest name, each in an Event of its own.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
@@ -40,7 +55,7 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
             bytes += tag_bytes_max(&text);
         }
     }
-    return bytes;
+    return bytes + series_records_max(open_run);
 }
 
 static void place_second_moments(struct gd_layout *layout, const struct gd_open_run *open_run, uint64_t *end) {

@@ -8,6 +8,8 @@
 #include "diagnostics/adam.h"
 #include "element_type.h"
 #include "gradientd/protocol.h"
+#include "group_names.h"
+#include "group_tags.h"
 
 struct gd_group {
     uint64_t numel;
@@ -38,7 +40,15 @@ struct gd_open_run {
     struct gd_adam_rates *parameter_groups; // owned; learning_rate is 0 until the first Snapshot
     double *start_learning_rates; // owned: per parameter group, of the step before the first; NaN: the first's
     uint32_t n_parameter_groups;
+
+    struct gd_group_selection selection; // owned: of the groups that are shown one by one ...
+    struct gd_group_series series;       // ... and what it selects
 };
+
+// What is shown of each series: a bit per enum gd_group_quantity.
+static inline uint64_t gd_open_run_quantities(const struct gd_open_run *open_run) {
+    return gd_group_quantities(open_run->selection.per_group == GD_PER_GROUP_ALWAYS, open_run->max_lag);
+}
 
 void gd_open_run_free(struct gd_open_run *open_run);
 

@@ -17,6 +17,7 @@
 #include "message.h"
 #include "quota.h"
 #include "run_state.h"
+#include "scalar_list.h"
 #include "user_tags.h"
 
 enum gd_run_phase {
@@ -62,8 +63,9 @@ struct gd_run {
     uint64_t appended_bytes;
     struct gd_submission *working; // owned, the submission under way
     struct gd_analysis_input input;
-    bool analyses;    // it has elements to work on
-    uint8_t *records; // layout.step_records_max bytes
+    bool analyses;                  // it has elements to work on
+    uint8_t *records;               // layout.step_records_max bytes
+    struct gd_scalar_list *scalars; // owned: of the Event that is made
 };
 
 // What the server should do next for a run.

@@ -6,65 +6,17 @@
 #include "diagnostics/thinning.h"
 #include "event.h"
 
-enum {
-    OWN_MAX = GD_TAG_COUNT + GD_SHADOWS_MAX * GD_ADAM_TAGS,
-    SCALARS_MAX = OWN_MAX + GRADIENTD_USER_TAGS_MAX,
-};
-
 // What one snapshot shows.
 struct step_values {
     struct gd_values own;
     struct gd_values shadows[GD_SHADOWS_MAX]; // of those that the run has
 };
 
-// One Event's scalars.
-struct scalar_list {
-    struct gd_scalar scalars[SCALARS_MAX];
-    struct gd_tag_text texts[OWN_MAX]; // the names that own tags, which come first, point to
-    size_t n_scalars;                  // entries above it are not initialised
-};
-
-// `described` has a bit for each tag whose metadata is in the file.
-static void list_value(struct scalar_list *list, const struct gd_tag_text *text, double value, enum gd_tag tag,
-                       uint64_t *described) {
-    uint64_t bit = UINT64_C(1) << (tag % 64);
-    struct gd_tag_text *kept = &list->texts[list->n_scalars];
-
-    *kept = *text;
-    list->scalars[list->n_scalars++] = (struct gd_scalar){
-        .tag = kept->name,
-        .value = (float)value,
-        .description = described[tag / 64] & bit ? NULL : text->description,
-    };
-    described[tag / 64] |= bit;
-}
-
-static void list_values(struct scalar_list *list, struct gd_run_state *state, const struct gd_values *values) {
-    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
-        struct gd_tag_text text;
-        if (!gd_values_has(values, tag))
-            continue;
-        gd_tag_describe(tag, &text);
-        list_value(list, &text, values->value[tag], tag, state->described);
-    }
-}
-
-static void list_shadow_values(struct scalar_list *list, enum gd_rule rule, struct gd_shadow_state *shadow,
-                               const struct gd_values *values) {
-    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
-        struct gd_tag_text text;
-        if (!gd_values_has(values, tag) || !gd_tag_is_adam(tag))
-            continue;
-        gd_tag_describe_shadow(rule, tag, &text);
-        list_value(list, &text, values->value[tag], tag, shadow->described);
-    }
-}
-
-static void list_step_values(struct scalar_list *list, struct gd_run *run, const struct step_values *values) {
-    list_values(list, run->state, &values->own);
+static void list_step_values(struct gd_run *run, const struct step_values *values) {
+    struct gd_shadow_state *shadows = gd_run_state_shadows(run->state, run->open_run);
+    gd_scalar_list_add_values(run->scalars, &values->own, run->state->described);
     for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
-        list_shadow_values(list, run->open_run->shadows[i].rule, &gd_run_state_shadows(run->state, run->open_run)[i],
-                           &values->shadows[i]);
+        gd_scalar_list_add_shadow_values(run->scalars, i, &values->shadows[i], shadows[i].described);
 }
 
 // What thinning held back, for the end of the file.
@@ -81,22 +33,39 @@ static struct step_values unwritten_values(const struct gd_run *run) {
     return values;
 }
 
-static void list_user_scalars(struct scalar_list *list, struct gd_run *run, const struct gd_submission *submission) {
+// The group tags' part of a step: what is computed is listed at once, or kept where thinning holds it back.
+static void turn_series(struct gd_run *run, const struct gd_submission *snapshot,
+                        const struct gd_analysis_result *result, bool writes) {
+    struct gd_series_state *series = gd_run_state_series(run->state, run->open_run);
+    bool measured = snapshot->applied && result->step.measured;
+
+    for (uint32_t i = 0; i < run->open_run->series.n_series; i++) {
+        struct gd_series_state *state = &series[i];
+        gd_groups_values(&state->totals, &result->series[i], measured, run->open_run->max_lag, &state->unwritten);
+        if (!writes || state->unwritten.present == 0) // the window goes on
+            continue;
+        gd_scalar_list_add_group_values(run->scalars, i, &state->unwritten, &state->described);
+        state->unwritten.present = 0;
+        state->totals.max_abs = state->totals.non_finite = 0.0;
+    }
+}
+
+static void list_user_scalars(struct gd_run *run, const struct gd_submission *submission) {
     struct gd_run_state *state = run->state;
     for (uint32_t i = 0; i < submission->n_scalars; i++) {
         const struct gd_user_scalar *scalar = &submission->scalars[i];
         bool first = scalar->index >= state->user_tags; // indices are given in the order of first use
-        list->scalars[list->n_scalars++] = (struct gd_scalar){
-            .tag = scalar->tag,
-            .value = scalar->value,
-            .description = first ? "" : NULL,
-        };
+        gd_scalar_list_add(run->scalars, scalar->tag, scalar->value, first);
         state->user_tag_step[scalar->index] = submission->step;
         if (first) {
             gd_memory_store_user_tag(&run->memory, scalar->index, scalar->tag);
             state->user_tags = scalar->index + 1;
         }
     }
+}
+
+static void append_scalars(const struct gd_run *run, struct gd_record_buffer *buffer, double wall_time, int64_t step) {
+    gd_event_append_scalars(buffer, wall_time, step, run->scalars->scalars, run->scalars->n_scalars);
 }
 
 static struct gd_record_buffer record_buffer(struct gd_run *run) {
@@ -137,21 +106,22 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
                                const struct gd_analysis_result *result) {
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
-    struct scalar_list list;
-    list.n_scalars = 0;
     struct step_values values;
 
+    gd_scalar_list_clear(run->scalars);
     compute_values(run, snapshot, result, &values);
-    if (!run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step)) {
-        list_step_values(&list, run, &values);
+    bool writes = !run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step);
+    if (writes) {
+        list_step_values(run, &values);
         set_unwritten(run, &(struct step_values){0});
         if (gd_values_has(&values.own, GD_TAG_NORM_MAX)) // not where every group was absent: the window goes on
             state->health = (struct gd_health_state){0};
     } else {
         set_unwritten(run, &values);
     }
-    list_user_scalars(&list, run, snapshot);
-    gd_event_append_scalars(&buffer, snapshot->wall_time, snapshot->step, list.scalars, list.n_scalars);
+    turn_series(run, snapshot, result, writes);
+    list_user_scalars(run, snapshot);
+    append_scalars(run, &buffer, snapshot->wall_time, snapshot->step);
 
     state->step = snapshot->step;
     state->wall_time = snapshot->wall_time;
@@ -162,11 +132,10 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
 
 size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *scalars) {
     struct gd_record_buffer buffer = record_buffer(run);
-    struct scalar_list list;
-    list.n_scalars = 0;
 
-    list_user_scalars(&list, run, scalars);
-    gd_event_append_scalars(&buffer, scalars->wall_time, scalars->step, list.scalars, list.n_scalars);
+    gd_scalar_list_clear(run->scalars);
+    list_user_scalars(run, scalars);
+    append_scalars(run, &buffer, scalars->wall_time, scalars->step);
     return buffer.used;
 }
 
@@ -174,30 +143,38 @@ size_t gd_run_records_scalars(struct gd_run *run, const struct gd_submission *sc
 static void append_skipped_end(struct gd_run *run, const struct gd_submission *close, struct gd_record_buffer *buffer) {
     struct gd_run_state *state = run->state;
     struct gd_values values = {0};
-    struct scalar_list list;
 
-    list.n_scalars = 0;
+    gd_scalar_list_clear(run->scalars);
     state->skipped = close->skipped;
     if (close->has_optimizer_step)
         set_observed_fraction(&state->adam, close->optimizer_step, &values);
-    list_values(&list, state, &values);
-    gd_event_append_scalars(buffer, state->wall_time, close->step, list.scalars, list.n_scalars);
+    gd_scalar_list_add_values(run->scalars, &values, state->described);
+    append_scalars(run, buffer, state->wall_time, close->step);
+}
+
+static void list_unwritten(struct gd_run *run) {
+    struct gd_series_state *series = gd_run_state_series(run->state, run->open_run);
+    struct step_values held_back = unwritten_values(run);
+
+    gd_scalar_list_clear(run->scalars);
+    list_step_values(run, &held_back);
+    set_unwritten(run, &(struct step_values){0});
+    for (uint32_t i = 0; i < run->open_run->series.n_series; i++) {
+        gd_scalar_list_add_group_values(run->scalars, i, &series[i].unwritten, &series[i].described);
+        series[i].unwritten.present = 0;
+    }
 }
 
 size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close) {
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
-    struct step_values held_back = unwritten_values(run);
-    struct scalar_list list;
 
-    list.n_scalars = 0;
-    list_step_values(&list, run, &held_back);
-    gd_event_append_scalars(&buffer, state->wall_time, state->step, list.scalars, list.n_scalars);
+    list_unwritten(run);
+    append_scalars(run, &buffer, state->wall_time, state->step);
     bool skipped = close && close->step > state->step;
     if (skipped)
         append_skipped_end(run, close, &buffer);
     gd_event_append_stop(&buffer, state->wall_time, skipped ? close->step : state->step);
-    set_unwritten(run, &(struct step_values){0});
     state->ended = 1;
     return buffer.used;
 }

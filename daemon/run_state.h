@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "diagnostics/adam.h"
+#include "diagnostics/groups.h"
 #include "diagnostics/health.h"
 #include "gradientd/protocol.h"
 #include "message.h"
@@ -35,8 +36,15 @@ struct gd_shadow_state {
     uint64_t described[(GD_TAG_COUNT + 63) / 64];
 };
 
+// What is shown under one name.
+struct gd_series_state {
+    struct gd_series_totals totals;
+    struct gd_group_values unwritten; // as the run's own
+    uint64_t described;               // quantities whose metadata is in the file
+};
+
 // Followed by a gd_group_state per group and a gd_adam_rates per parameter group, then by a gd_shadow_state per shadow
-// rule and, shadow by shadow, a gd_group_state per group.
+// rule and, shadow by shadow, a gd_group_state per group, then by a gd_series_state per series.
 struct gd_run_state {
     uint64_t sequence; // of the last commit
     int64_t step;      // of the last snapshot, -1: none yet
@@ -81,9 +89,16 @@ static inline struct gd_group_state *gd_run_state_rule_groups(struct gd_run_stat
     return (struct gd_group_state *)end + (size_t)(rule - 1) * open_run->n_groups;
 }
 
+static inline struct gd_series_state *gd_run_state_series(struct gd_run_state *state,
+                                                          const struct gd_open_run *open_run) {
+    struct gd_shadow_state *end = gd_run_state_shadows(state, open_run) + open_run->n_shadows;
+    return (struct gd_series_state *)((struct gd_group_state *)end + (size_t)open_run->n_shadows * open_run->n_groups);
+}
+
 static inline uint64_t gd_run_state_bytes(const struct gd_open_run *open_run) {
     uint64_t rules = 1 + open_run->n_shadows;
     return sizeof(struct gd_run_state) + rules * open_run->n_groups * sizeof(struct gd_group_state) +
            open_run->n_parameter_groups * sizeof(struct gd_adam_rates) +
-           open_run->n_shadows * sizeof(struct gd_shadow_state);
+           open_run->n_shadows * sizeof(struct gd_shadow_state) +
+           open_run->series.n_series * sizeof(struct gd_series_state);
 }

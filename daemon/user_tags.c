@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "group_tags.h"
 #include <sys/random.h>
 
 #include "quota.h"
@@ -108,7 +110,7 @@ int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, u
                      struct gd_error *ret_error) {
     struct user_tag *entry = find(tags, tag);
     bool is_new = !entry->name;
-    if (is_new ? gd_tag_is_reserved(tag) : entry->index == UINT32_MAX)
+    if (is_new ? gd_tag_is_reserved(tag) || gd_group_tag_is(tag) : entry->index == UINT32_MAX)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
                             "scalars.tag %s is one the daemon writes itself", tag);
     if (is_new) {

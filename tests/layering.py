@@ -51,22 +51,22 @@ LAYERS = {
     "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
     "base": layer("daemon", "bytes crc32c error event_path foreign_fd log quota text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
-    "names": layer("daemon", "tags", "numbers"),
+    "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
     "kernels": layer("daemon/kernels", "dispatch kernels scalar", "numbers", pure=True),
-    "diagnostics": layer("daemon/diagnostics", "adam coherence health thinning", "numbers names kernels", pure=True),
+    "diagnostics": layer("daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True),
     # writing
     "event": layer("daemon", "event", "base", "protobuf"),
     "files": layer("daemon", "event_file state_directory", "base"),
     # listening: bytes and descriptors, and the plain structs they become
-    "group_names": layer("daemon", "group_names", "protocol base", pure=True),
-    "messages": layer("daemon", "message", "protocol numbers base diagnostics group_names"),
+    "group_names": layer("daemon", "group_names", "protocol base"),
+    "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),
     "frames": layer("daemon", "frame payload", "protocol base", "zlib"),
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_open_run decode_optimizer",
-        "protocol base arena frames messages",
+        "decode decode_open_run decode_optimizer decode_selection",
+        "protocol base arena frames group_names messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
@@ -75,7 +75,7 @@ LAYERS = {
     "analysis": layer("daemon", "adam_track analysis start_vector", "numbers kernels diagnostics messages memory"),
     "run": layer(
         "daemon",
-        "run run_accept run_records run_resume",
+        "run run_accept run_records run_resume scalar_list",
         "protocol base names diagnostics event files messages user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them

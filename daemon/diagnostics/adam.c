@@ -279,7 +279,7 @@ static void set_step(const struct gd_step_sums *sums, struct gd_values *values) 
     }
 }
 
-static void add_finite(double *total, double increment) {
+void gd_adam_add_finite(double *total, double increment) {
     if (isfinite(increment))
         *total += increment;
 }
@@ -289,10 +289,10 @@ void gd_adam_end_step(struct gd_adam_state *state, const struct gd_adam_step *st
     if (!step->measured)
         return;
     state->counted++;
-    add_finite(&state->A, sums->A);
-    add_finite(&state->B, sums->B);
-    add_finite(&state->C, sums->C);
-    add_finite(&state->D, sums->D);
+    gd_adam_add_finite(&state->A, sums->A);
+    gd_adam_add_finite(&state->B, sums->B);
+    gd_adam_add_finite(&state->C, sums->C);
+    gd_adam_add_finite(&state->D, sums->D);
     keep_point(state);
 
     set_totals(state, values);

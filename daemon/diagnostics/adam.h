@@ -143,6 +143,9 @@ void gd_adam_skip_group(const struct gd_adam_config *config, struct gd_adam_grou
 void gd_adam_complete_sums(const struct gd_adam_config *config, const struct gd_adam_group_step *group_step,
                            struct gd_step_sums *sums);
 
+// Adds an increment to a total, unless it overflowed.
+void gd_adam_add_finite(double *total, double increment);
+
 // Adds the step's sums over all groups to the totals and sets the family's tags. An increment that overflowed is left
 // out of the totals.
 void gd_adam_end_step(struct gd_adam_state *state, const struct gd_adam_step *step, const struct gd_step_sums *sums,

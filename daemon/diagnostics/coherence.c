@@ -1,7 +1,6 @@
 #include "diagnostics/coherence.h"
 
 #include <math.h>
-#include <stdbool.h>
 
 // The minimum of ratios first..last (lags), where each has a value.
 static bool smallest_ratio(const struct gd_values *values, uint32_t first, uint32_t last, double *ret_smallest) {
@@ -24,17 +23,26 @@ static uint32_t leading_positive_ratios(const struct gd_values *values, uint32_t
     return lag;
 }
 
-static void set_lag(const struct gd_step_sums *sums, uint32_t index, struct gd_values *values) {
-    double dot = sums->dot[index];
-    double now = sums->squared_norm_now[index];
-    double past = sums->squared_norm_past[index];
+// Not where elements were beyond 1.8e19: their squares overflow.
+static bool is_finite_lag(const struct gd_step_sums *sums, uint32_t index) {
+    return isfinite(sums->dot[index]) && isfinite(sums->squared_norm_now[index]) &&
+           isfinite(sums->squared_norm_past[index]);
+}
 
-    if (!isfinite(dot) || !isfinite(now) || !isfinite(past))
-        return; // elements beyond 1.8e19, whose squares overflow
-    if (now > 0.0 && past > 0.0)
-        gd_values_set(values, GD_TAG_COSINE_LAG + index, dot / (sqrt(now) * sqrt(past)));
-    if (now > 0.0)
-        gd_values_set(values, GD_TAG_RATIO_LAG + index, dot / now);
+bool gd_coherence_cosine(const struct gd_step_sums *sums, uint32_t index, double *ret_cosine) {
+    double now = sums->squared_norm_now[index], past = sums->squared_norm_past[index];
+    if (!is_finite_lag(sums, index) || !(now > 0.0) || !(past > 0.0))
+        return false;
+    *ret_cosine = sums->dot[index] / (sqrt(now) * sqrt(past));
+    return true;
+}
+
+static void set_lag(const struct gd_step_sums *sums, uint32_t index, struct gd_values *values) {
+    double cosine;
+    if (gd_coherence_cosine(sums, index, &cosine))
+        gd_values_set(values, GD_TAG_COSINE_LAG + index, cosine);
+    if (is_finite_lag(sums, index) && sums->squared_norm_now[index] > 0.0)
+        gd_values_set(values, GD_TAG_RATIO_LAG + index, sums->dot[index] / sums->squared_norm_now[index]);
 }
 
 void gd_coherence_values(const struct gd_step_sums *sums, uint32_t max_lag, uint32_t known_lags,

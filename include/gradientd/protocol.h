@@ -22,6 +22,7 @@ enum {
     GRADIENTD_USER_TAGS_MAX = 1024,  // a run's own scalars; bounds the outbox
     GRADIENTD_PER_GROUP_DEFAULT = 8, // series a run has per group without being asked: keeps it under 60 tags
     GRADIENTD_PER_GROUP_MAX = 4096,  // groups shown one by one; bounds the outbox
+    GRADIENTD_FOLD_DEPTH_MAX = 255,  // components of a name: more than the longest can have
     GRADIENTD_PATTERNS_MAX = 64,     // of group names, include and exclude each
     GRADIENTD_FDS_MAX = 3,           // an Attach: memory, event file, pidfd
 };

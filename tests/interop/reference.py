@@ -5,6 +5,7 @@ numpy's over float64 arrays.
 """
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -43,6 +44,31 @@ def handed_over(vector, less=0.0):
     return np.minimum(np.where(wide > 0, wide, 0.0), FLT_MAX)
 
 
+def pattern_matches(pattern, name):
+    parts = {"*": ".*", "?": "."}
+    return re.fullmatch("".join(parts.get(c, re.escape(c)) for c in pattern), name) is not None
+
+
+def shown_name(run, name):
+    """Under which name a group is shown; None: it is not selected."""
+    if run.include and not any(pattern_matches(pattern, name) for pattern in run.include):
+        return None
+    if any(pattern_matches(pattern, name) for pattern in run.exclude):
+        return None
+    return re.match(f"(?:[/.]*[^/.]*){{{run.fold_depth}}}", name)[0] if run.fold_depth else name
+
+
+def series_of(run):
+    """Name -> indices of the groups that are shown under it; empty where nothing is shown."""
+    series = {}
+    for index, group in enumerate(run.groups):
+        name = shown_name(run, group.name)
+        if name is not None:
+            series.setdefault(name, []).append(index)
+    shown = len(series) <= 8 if run.per_group is None else run.per_group
+    return series if shown else {}
+
+
 class GroupState:
     def __init__(self, group):
         self.group = group
@@ -72,6 +98,9 @@ class Reference:
         self.silent_steps = 0
         self.kept = []  # (A, B, C, D) after each applied step of the family, from n = 1
         self.shadows = {rule: Reference(shadow_run(run, rule)) for rule in run.shadow_rules}
+        self.series = series_of(run)
+        self.series_totals = {name: np.zeros(4) for name in self.series}
+        self.group_terms = {}  # this step's, where they count: group -> (A, B, C, D), effective steps
 
     def step(self, step):
         if self.run.start_second_moment is not None and self.last_optimizer_step is None:
@@ -81,6 +110,7 @@ class Reference:
         gradients, non_finite = self._finite(step.gradients)
         values = self._health(gradients, non_finite)
         values |= self._coherence(step.step, gradients)
+        self.group_terms = {}
         if step.beta2 is not None:
             self.beta2, self.eps = step.beta2, step.eps
         if step.applied:
@@ -88,6 +118,7 @@ class Reference:
         if self.applied_steps:
             span = self.last_optimizer_step - self.first_optimizer_step + 1
             values["gradientd/observed_fraction"] = self.applied_steps / span
+        values |= self._groups(step.step, step.gradients, gradients)
         self.history = {past: kept for past, kept in self.history.items() if past > step.step - self.run.max_lag}
         self.history[step.step] = gradients
         for rule, shadow in self.shadows.items():
@@ -127,6 +158,50 @@ class Reference:
             "gradient/non_finite": np.sum(bad),
             "gradient/zero_fraction": np.sum((together == 0) & ~bad) / together.size,
         }
+
+    # --- group by group
+
+    def _groups(self, step, sent, gradients):
+        values = {}
+        for name, members in self.series.items():
+            present = [i for i in members if gradients[i] is not None]
+            if not present:
+                continue
+            all_sent = np.concatenate([np.asarray(sent[i], np.float32) for i in present])
+            together = np.concatenate([gradients[i] for i in present])
+            found = {
+                "norm": math.sqrt(np.sum(together**2)),
+                "max_abs": np.max(np.abs(together)),
+                "zero_fraction": np.mean(all_sent == 0),
+                "non_finite": np.sum(~np.isfinite(all_sent)),
+            }
+            for lag in range(1, self.run.max_lag + 1):
+                cosine = self._group_cosine(step - lag, present, gradients)
+                if cosine is not None:
+                    found[f"cosine_lag{lag}"] = cosine
+            found |= self._group_ratios(name, present)
+            if not self.run.per_group:
+                found = {key: found[key] for key in ("norm", "cosine_lag1") if key in found}
+            values |= {f"group_{quantity}/{name}": value for quantity, value in found.items()}
+        return values
+
+    def _group_cosine(self, past_step, present, gradients):
+        past = self.history.get(past_step)
+        both = [i for i in present if past is not None and past[i] is not None]
+        if not both:
+            return None
+        now, then = (np.concatenate([one[i] for i in both]) for one in (gradients, past))
+        size = np.linalg.norm(now) * np.linalg.norm(then)
+        return now @ then / size if size > 0 else None
+
+    def _group_ratios(self, name, present):
+        if not self.group_terms:
+            return {}
+        self.series_totals[name] += sum(self.group_terms[i][0] for i in present)
+        A, B, C, _ = self.series_totals[name]
+        found = {"B_over_A": B / A, "C_over_A": C / A} if A > 0 else {}
+        sizes = np.concatenate([self.group_terms[i][1] for i in present])
+        return found | ({"step_size_mean": np.mean(sizes)} if sizes.size else {})
 
     # --- coherence
 
@@ -197,15 +272,17 @@ class Reference:
         self.missing += advance - 1
 
         sums = np.zeros(4)
+        terms = {}
         sizes, elements, relative, relative_elements = [], 0, 0.0, 0
-        for state, gradient in zip(self.groups, gradients):
+        for index, (state, gradient) in enumerate(zip(self.groups, gradients)):
             if gradient is None:
                 if not self.run.absent_counts:
                     state.lag += advance
                 continue
             effective, vhat = self._advance(state, gradient, step, advance, optimizer_step - state.lag)
-            sums += self._terms(state, gradient, effective)
-            sizes.append(effective[gradient != 0])
+            terms[index] = self._terms(state, gradient, effective), effective[gradient != 0]
+            sums += terms[index][0]
+            sizes.append(terms[index][1])
             elements += gradient.size
             state.updates += 1
             if self._has_filled(state):
@@ -217,6 +294,7 @@ class Reference:
 
         if self.applied_steps <= self.silent_steps:
             return {}
+        self.group_terms = terms
         values = self._family(sums, np.concatenate([[], *sizes]), elements)
         if relative_elements:
             values["adam/rms"] = math.sqrt(relative / relative_elements)

@@ -477,7 +477,7 @@ Test(decode, every_failing_allocation_is_survived) {
             cr_assert_eq(result, -ENOMEM, "message %zu, allocation %d: %d %s", i, failed, result, error.text);
             cr_assert(is_untouched(), "message %zu, allocation %d", i, failed);
         }
-        int expected = makers[i] == make_open_run ? 6 : decoded.kind == GD_CLIENT_SUBMISSION;
+        int expected = makers[i] == make_open_run ? 12 : decoded.kind == GD_CLIENT_SUBMISSION;
         cr_expect_eq(failed, expected, "message %zu makes %d allocations", i, failed);
     }
 }
