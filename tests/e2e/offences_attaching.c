@@ -3,16 +3,15 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "gradientd/protocol.h"
 #include "offences.h"
 
-enum { GOOD_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
-
-static char event_path[256];
+static char event_path[256], fifo_path[256];
 
 static int new_event_file(int flags) {
     int fd = open(event_path, flags | O_CREAT | O_CLOEXEC, 0600);
@@ -32,11 +31,15 @@ static void attach_consume(struct raw_client *client, int declared, int *fds, si
 }
 
 static int good_memory(const struct raw_client *client) {
-    return raw_memory_new(client->total_bytes, GOOD_SEALS);
+    return raw_memory_new(client->total_bytes, RAW_MEMORY_SEALS);
 }
 
 OFFENCE(attach_missing) {
     attach_consume(client, 2, (int[]){good_memory(client)}, 1);
+}
+
+OFFENCE(attach_missing_all) {
+    attach_consume(client, 3, NULL, 0);
 }
 
 OFFENCE(attach_missing_pidfd) {
@@ -45,6 +48,11 @@ OFFENCE(attach_missing_pidfd) {
 
 OFFENCE(attach_surplus) {
     attach_consume(client, 2, (int[]){good_memory(client), new_event_file(O_WRONLY), new_event_file(O_WRONLY)}, 3);
+}
+
+// An Attach that declares nothing begins an inline run, but not with this.
+OFFENCE(attach_undeclared) {
+    attach_consume(client, 0, (int[]){good_memory(client)}, 1);
 }
 
 OFFENCE(attach_many) {
@@ -68,6 +76,16 @@ OFFENCE(stray_fd) {
     close(fd);
 }
 
+OFFENCE(stray_fd_of_a_run) {
+    static const uint8_t scalars[] = {
+        15,     0, 0,      0, 0,          0, 0, 0, 5 << 3 | 2, 13,          // Scalars
+        1 << 3, 1, 2 << 3, 1, 3 << 3 | 1, 0, 0, 0, 0,          0,  0, 0, 0, // sequence, step, wall_time
+    };
+    int fd = new_event_file(O_WRONLY);
+    raw_client_send_bytes(client, scalars, sizeof(scalars), &fd, 1);
+    close(fd);
+}
+
 static void attach_event_file_consume(struct raw_client *client, int event_file) {
     attach_consume(client, 2, (int[]){good_memory(client), event_file}, 2);
 }
@@ -80,12 +98,37 @@ OFFENCE(event_read_only) {
     attach_event_file_consume(client, new_event_file(O_RDONLY));
 }
 
+OFFENCE(event_append_both) {
+    attach_event_file_consume(client, new_event_file(O_RDWR | O_APPEND));
+}
+
 OFFENCE(event_o_path) {
-    attach_event_file_consume(client, open("/dev/null", O_PATH | O_CLOEXEC));
+    close(new_event_file(O_WRONLY));
+    attach_event_file_consume(client, open(event_path, O_PATH | O_CLOEXEC));
+}
+
+OFFENCE(event_device) {
+    attach_event_file_consume(client, open("/dev/null", O_WRONLY | O_CLOEXEC));
 }
 
 OFFENCE(event_directory) {
     attach_event_file_consume(client, open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+OFFENCE(event_fifo) {
+    cr_assert(mkfifo(fifo_path, 0600) == 0 || errno == EEXIST);
+    attach_event_file_consume(client, open(fifo_path, O_RDWR | O_CLOEXEC));
+}
+
+OFFENCE(event_socket) {
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    attach_event_file_consume(client, ends[1]);
+    close(ends[0]);
+}
+
+OFFENCE(event_pidfd) {
+    attach_event_file_consume(client, (int)syscall(SYS_pidfd_open, getpid(), 0));
 }
 
 OFFENCE(event_pipe) {
@@ -95,100 +138,36 @@ OFFENCE(event_pipe) {
     close(ends[0]);
 }
 
-static void attach_memory_consume(struct raw_client *client, int memory) {
-    attach_consume(client, 2, (int[]){memory, new_event_file(O_WRONLY)}, 2);
-}
-
-OFFENCE(memory_unsealed) {
-    attach_memory_consume(client, raw_memory_new(client->total_bytes, 0));
-}
-
-OFFENCE(memory_may_shrink) {
-    attach_memory_consume(client, raw_memory_new(client->total_bytes, F_SEAL_GROW | F_SEAL_SEAL));
-}
-
-OFFENCE(memory_write_sealed) {
-    attach_memory_consume(client, raw_memory_new(client->total_bytes, GOOD_SEALS | F_SEAL_FUTURE_WRITE));
-}
-
-OFFENCE(memory_sparse) {
-    int memory = memfd_create("sparse", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    cr_assert(ftruncate(memory, (off_t)client->total_bytes) == 0 && fcntl(memory, F_ADD_SEALS, GOOD_SEALS) == 0);
-    attach_memory_consume(client, memory);
-}
-
-OFFENCE(memory_short) {
-    attach_memory_consume(client, raw_memory_new(client->total_bytes - 4096, GOOD_SEALS));
-}
-
-OFFENCE(memory_long) {
-    attach_memory_consume(client, raw_memory_new(client->total_bytes + 4096, GOOD_SEALS));
-}
-
-OFFENCE(memory_is_a_file) {
-    attach_memory_consume(client, new_event_file(O_RDWR));
-}
-
-OFFENCE(memory_is_a_pipe) {
-    int ends[2];
-    cr_assert_eq(pipe(ends), 0);
-    attach_memory_consume(client, ends[0]);
-    close(ends[1]);
-}
-
-OFFENCE(memory_read_only) {
-    char path[64];
-    int memory = good_memory(client);
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", memory);
-    attach_memory_consume(client, open(path, O_RDONLY | O_CLOEXEC));
-    close(memory);
-}
-
-OFFENCE(memory_of_another) {
-    char text[4096];
-    int memory = good_memory(client);
-    memset(text, 'x', sizeof(text));
-    cr_assert_eq(pwrite(memory, text, sizeof(text), 0), (ssize_t)sizeof(text));
-    attach_memory_consume(client, memory);
-}
+#define OFFENCE_IS(code, function, stage, field, says)                                                                 \
+    { #function, stage, function, GRADIENTD__ERROR_CODE__##code, field, says }
+#define FDS(function, stage, says) OFFENCE_IS(PROTOCOL, function, stage, "fds", says)
+#define EVENT_FILE(function, says) OFFENCE_IS(INVALID, function, RAW_LAID_OUT, "event_file", says)
 
 static const struct offence attaching[] = {
-    {"attach_missing", RAW_LAID_OUT, attach_missing, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
-     "declares more descriptors than came"},
-    {"attach_missing_pidfd", RAW_LAID_OUT, attach_missing_pidfd, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
-     "declares more descriptors than came"},
-    {"attach_surplus", RAW_LAID_OUT, attach_surplus, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
-     "a descriptor came that no message declares"},
-    {"attach_four", RAW_LAID_OUT, attach_four, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
-     "more descriptors came than any message declares"},
-    {"attach_many", RAW_LAID_OUT, attach_many, GRADIENTD__ERROR_CODE__PROTOCOL, "fds",
-     "more descriptors came than any message declares"},
-    {"stray_fd", RAW_CONNECTED, stray_fd, GRADIENTD__ERROR_CODE__UNSUPPORTED, "message", "StatusRequest"},
-    {"event_append", RAW_LAID_OUT, event_append, GRADIENTD__ERROR_CODE__INVALID, "event_file", "O_APPEND"},
-    {"event_read_only", RAW_LAID_OUT, event_read_only, GRADIENTD__ERROR_CODE__INVALID, "event_file",
-     "not open for writing"},
-    {"event_o_path", RAW_LAID_OUT, event_o_path, GRADIENTD__ERROR_CODE__INVALID, "event_file", "not a regular file"},
-    {"event_directory", RAW_LAID_OUT, event_directory, GRADIENTD__ERROR_CODE__INVALID, "event_file",
-     "not a regular file"},
-    {"event_pipe", RAW_LAID_OUT, event_pipe, GRADIENTD__ERROR_CODE__INVALID, "event_file", "not a regular file"},
-    {"memory_unsealed", RAW_LAID_OUT, memory_unsealed, GRADIENTD__ERROR_CODE__MEMORY, "memory",
-     "SHRINK, GROW and SEAL"},
-    {"memory_may_shrink", RAW_LAID_OUT, memory_may_shrink, GRADIENTD__ERROR_CODE__MEMORY, "memory",
-     "SHRINK, GROW and SEAL"},
-    {"memory_write_sealed", RAW_LAID_OUT, memory_write_sealed, GRADIENTD__ERROR_CODE__MEMORY, "memory",
-     "sealed against writing"},
-    {"memory_sparse", RAW_LAID_OUT, memory_sparse, GRADIENTD__ERROR_CODE__MEMORY, "memory", "memory has 0 of"},
-    {"memory_short", RAW_LAID_OUT, memory_short, GRADIENTD__ERROR_CODE__MEMORY, "memory", "the layout"},
-    {"memory_long", RAW_LAID_OUT, memory_long, GRADIENTD__ERROR_CODE__MEMORY, "memory", "the layout"},
-    {"memory_is_a_file", RAW_LAID_OUT, memory_is_a_file, GRADIENTD__ERROR_CODE__MEMORY, "memory", "not a memfd"},
-    {"memory_is_a_pipe", RAW_LAID_OUT, memory_is_a_pipe, GRADIENTD__ERROR_CODE__MEMORY, "memory", "not a memfd"},
-    {"memory_read_only", RAW_LAID_OUT, memory_read_only, GRADIENTD__ERROR_CODE__MEMORY, "memory",
-     "not open for reading and writing"},
-    {"memory_of_another", RAW_LAID_OUT, memory_of_another, GRADIENTD__ERROR_CODE__MEMORY, "memory",
-     "neither zeros nor a header"},
+    FDS(attach_missing_all, RAW_LAID_OUT, "Attach declares more descriptors than came"),
+    FDS(attach_missing, RAW_LAID_OUT, "Attach declares more descriptors than came"),
+    FDS(attach_missing_pidfd, RAW_LAID_OUT, "Attach declares more descriptors than came"),
+    FDS(attach_surplus, RAW_LAID_OUT, "a descriptor came that no message declares"),
+    FDS(attach_undeclared, RAW_LAID_OUT, "a descriptor came that no message declares"),
+    FDS(attach_four, RAW_LAID_OUT, "more descriptors came than any message declares"),
+    FDS(attach_many, RAW_LAID_OUT, "more descriptors came than any message declares"),
+    FDS(stray_fd_of_a_run, RAW_ATTACHED, "a descriptor came that no message declares"),
+    OFFENCE_IS(UNSUPPORTED, stray_fd, RAW_CONNECTED, "message", "StatusRequest"),
+
+    EVENT_FILE(event_append, "event_file is open with O_APPEND"),
+    EVENT_FILE(event_append_both, "event_file is open with O_APPEND"),
+    EVENT_FILE(event_read_only, "event_file is not open for writing"),
+    EVENT_FILE(event_o_path, "event_file is not open for writing"),
+    EVENT_FILE(event_directory, "event_file is not a regular file"),
+    EVENT_FILE(event_device, "event_file is not a regular file"),
+    EVENT_FILE(event_fifo, "event_file is not a regular file"),
+    EVENT_FILE(event_pipe, "event_file is not a regular file"),
+    EVENT_FILE(event_socket, "event_file is not a regular file"),
+    EVENT_FILE(event_pidfd, "event_file is not a regular file"),
 };
 
 struct offences offences_attaching(const char *directory) {
     snprintf(event_path, sizeof(event_path), "%s/attach.events", directory);
+    snprintf(fifo_path, sizeof(fifo_path), "%s/attach.fifo", directory);
     return OFFENCES(attaching);
 }

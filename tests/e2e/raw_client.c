@@ -25,7 +25,7 @@ struct raw_client raw_client_connect(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     cr_assert_lt(strlen(path), sizeof(address.sun_path));
     strcpy(address.sun_path, path);
-    struct raw_client client = {.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct raw_client client = {.socket = path, .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), .memory_fd = -1};
     cr_assert(connect(client.fd, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path, strerror(errno));
     return client;
 }
@@ -36,6 +36,9 @@ void raw_client_close(struct raw_client *client) {
     if (client->memory)
         munmap(client->memory, client->total_bytes);
     client->memory = NULL;
+    if (client->memory_fd >= 0)
+        close(client->memory_fd);
+    client->memory_fd = -1;
 }
 
 void raw_client_send_bytes(struct raw_client *client, const void *data, size_t bytes, const int *fds, size_t n_fds) {
@@ -121,6 +124,24 @@ Gradientd__DaemonMessage *raw_client_receive(struct raw_client *client) {
     return message;
 }
 
+Gradientd__DaemonMessage *raw_client_receive_error(struct raw_client *client, const char *name) {
+    for (;;) {
+        Gradientd__DaemonMessage *message = raw_client_receive(client);
+        cr_assert(message, "%s: the connection ended without an Error", name);
+        if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
+            return message;
+        cr_assert(message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED ||
+                      message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED,
+                  "%s: message %d", name, (int)message->message_case);
+        gradientd__daemon_message__free_unpacked(message, NULL);
+    }
+}
+
+void raw_client_expect_end(struct raw_client *client, const char *name) {
+    Gradientd__DaemonMessage *message = raw_client_receive(client);
+    cr_assert_null(message, "%s: message %d after the last one", name, message ? (int)message->message_case : 0);
+}
+
 void raw_client_say_hello(struct raw_client *client, uint32_t protocol_version) {
     Gradientd__Hello hello = GRADIENTD__HELLO__INIT;
     hello.protocol_version = protocol_version;
@@ -156,6 +177,7 @@ void raw_open_run_init(struct raw_open_run *open_run) {
     open_run->message.optimizer = &open_run->optimizer;
     open_run->message.n_parameter_groups = 1;
     open_run->message.parameter_groups = open_run->parameter_groups;
+    open_run->message.start_streams = open_run->start_streams;
     raw_open_run_add_group(open_run, "weights", 7, RAW_NUMEL, 0, 0);
 }
 
@@ -220,13 +242,12 @@ static void lay_out(struct raw_client *client, const struct raw_open_run *open_r
     expect_kind(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT);
 }
 
-// A new memory, mapped; the caller's descriptor.
-static int map_memory(struct raw_client *client) {
-    int fd = raw_memory_new(client->total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    void *memory = mmap(NULL, client->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+// A new memory, mapped.
+static void map_memory(struct raw_client *client) {
+    client->memory_fd = raw_memory_new(client->total_bytes, RAW_MEMORY_SEALS);
+    void *memory = mmap(NULL, client->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, client->memory_fd, 0);
     cr_assert_neq(memory, MAP_FAILED, "mmap: %s", strerror(errno));
     client->memory = memory;
-    return fd;
 }
 
 static void attach(struct raw_client *client, const char *event_path, bool with_memory) {
@@ -235,16 +256,18 @@ static void attach(struct raw_client *client, const char *event_path, bool with_
     size_t n_fds = 0;
     attach.has_memory = attach.memory = with_memory;
     attach.has_event_file = attach.event_file = event_path != NULL;
-    if (with_memory)
-        fds[n_fds++] = map_memory(client);
+    if (with_memory) {
+        map_memory(client);
+        fds[n_fds++] = client->memory_fd;
+    }
     if (event_path) {
         fds[n_fds] = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         cr_assert_geq(fds[n_fds], 0, "%s: %s", event_path, strerror(errno));
         n_fds++;
     }
     raw_client_send_attach(client, &attach, fds, n_fds);
-    while (n_fds > 0)
-        close(fds[--n_fds]);
+    if (event_path)
+        close(fds[n_fds - 1]);
     expect_kind(client, GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED);
 }
 
@@ -318,6 +341,32 @@ void raw_client_send_snapshot(struct raw_client *client, const struct raw_snapsh
     Gradientd__Snapshot body = snapshot->message;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
     message.snapshot = &body;
+    raw_client_send(client, &message, NULL, 0);
+}
+
+void raw_client_commit_step(struct raw_client *client, uint32_t n) {
+    struct raw_snapshot snapshot;
+    raw_snapshot_init(&snapshot, n, n, n - 1);
+    raw_client_wait(client);
+    raw_client_send_snapshot(client, &snapshot);
+    Gradientd__DaemonMessage *message = raw_client_receive(client);
+    cr_assert(message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED);
+    cr_assert_eq(message->released->committed_sequence, n);
+    gradientd__daemon_message__free_unpacked(message, NULL);
+}
+
+void raw_client_send_start_vector(struct raw_client *client, uint64_t sequence, Gradientd__StreamKind kind,
+                                  uint64_t optimizer_step) {
+    Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+    elements.kind = kind;
+    elements.has_slot = true;
+    Gradientd__StartVector body = GRADIENTD__START_VECTOR__INIT;
+    body.sequence = sequence;
+    body.elements = &elements;
+    body.optimizer_step = optimizer_step;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR;
+    message.start_vector = &body;
     raw_client_send(client, &message, NULL, 0);
 }
 

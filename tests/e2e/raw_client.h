@@ -1,6 +1,7 @@
 // A client without the client library: frames, messages and descriptors as a test wants them, right or wrong.
 #pragma once
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +9,9 @@
 #include "gradientd.pb-c.h"
 
 struct raw_client {
+    const char *socket; // the path it connected to
     int fd;
+    int memory_fd;        // the attached memory, until raw_client_close(); -1: none
     uint64_t total_bytes; // as Layout said, like the offsets
     uint64_t slots_offset, slot_stride_bytes, slot_words_offset;
     uint64_t waiting_offset, notices_offset, commits_offset;
@@ -35,6 +38,12 @@ void raw_client_send(struct raw_client *client, const Gradientd__ClientMessage *
 // comes.
 Gradientd__DaemonMessage *raw_client_receive(struct raw_client *client);
 
+// The next Error, past Attached and Released, which the caller frees. `name` says whose it is where there is none.
+Gradientd__DaemonMessage *raw_client_receive_error(struct raw_client *client, const char *name);
+
+// Fails the test unless the connection ends here.
+void raw_client_expect_end(struct raw_client *client, const char *name);
+
 // Hello with this protocol version; the answer is left unread.
 void raw_client_say_hello(struct raw_client *client, uint32_t protocol_version);
 
@@ -46,6 +55,7 @@ struct raw_open_run {
     Gradientd__Optimizer optimizer;
     Gradientd__ParameterGroup parameter_group;
     Gradientd__ParameterGroup *parameter_groups[1];
+    Gradientd__StreamKind start_streams[3]; // n_start_streams of them count
     uint8_t table[512];
     size_t table_bytes;
 };
@@ -62,6 +72,9 @@ void raw_open_run_add_group(struct raw_open_run *open_run, const char *name, siz
 
 // Attach that declares and brings what it is given.
 void raw_client_send_attach(struct raw_client *client, const Gradientd__Attach *attach, const int *fds, size_t n_fds);
+
+// The seals a run's memory must have.
+enum { RAW_MEMORY_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
 // A memfd of `bytes` allocated bytes with these seals.
 int raw_memory_new(uint64_t bytes, int seals);
@@ -96,11 +109,11 @@ void raw_client_attach_inline(struct raw_client *client, const struct raw_open_r
 struct raw_snapshot {
     Gradientd__Snapshot message;
     Gradientd__StreamElements elements;
-    Gradientd__StreamElements *streams[1];
+    Gradientd__StreamElements *streams[2]; // the first of each of these is set
     Gradientd__ParameterGroupStep rates;
-    Gradientd__ParameterGroupStep *parameter_groups[1];
+    Gradientd__ParameterGroupStep *parameter_groups[2];
     Gradientd__Scalar scalar;
-    Gradientd__Scalar *scalars[1];
+    Gradientd__Scalar *scalars[2];
 };
 
 // The struct points into itself: it must stay where it is.
@@ -115,6 +128,12 @@ void raw_client_send_inline(struct raw_client *client, const struct raw_snapshot
 // The frame that raw_client_send_inline() sends; the caller frees it.
 uint8_t *raw_inline_frame(const struct raw_snapshot *snapshot, const void *payload, size_t payload_bytes,
                           size_t *ret_bytes);
+// Sends step n of an attached run in slot n - 1 as message n and waits for its commit.
+void raw_client_commit_step(struct raw_client *client, uint32_t n);
+
+// A StartVector in slot 0.
+void raw_client_send_start_vector(struct raw_client *client, uint64_t sequence, Gradientd__StreamKind kind,
+                                  uint64_t optimizer_step);
 
 void raw_client_send_scalars(struct raw_client *client, uint64_t sequence, int64_t step, double wall_time,
                              const char *tag);
