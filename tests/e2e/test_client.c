@@ -306,6 +306,48 @@ Test(client, shadow_rules_have_tags_of_their_own) {
     event_values_free(&adam);
 }
 
+// All of the options that choose groups: three slices, of which one is left out and two share their tags.
+Test(client, slices_have_tags_of_their_own) {
+    static const struct gradientd_group groups[] = {{.name = "a.weight", .numel = 2},
+                                                    {.name = "a.bias", .numel = 1},
+                                                    {.name = "b.weight", .numel = 2}};
+    static const char *const include[] = {"a*", "b*"}, *const exclude[] = {"b.w?ight"};
+    static const struct {
+        enum gradientd_per_group per_group;
+        bool chosen;
+        size_t folded, whole, more; // values of group_norm/a, group_norm/b.weight and group_max_abs/a
+    } cases[] = {
+        {GRADIENTD_PER_GROUP_AUTO, false, 0, 1, 0},
+        {GRADIENTD_PER_GROUP_AUTO, true, 1, 0, 0},
+        {GRADIENTD_PER_GROUP_ON, true, 1, 0, 1},
+        {GRADIENTD_PER_GROUP_OFF, true, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct gradientd_options options = options_for("slices");
+        options.groups = groups;
+        options.n_groups = 3;
+        options.per_group = cases[i].per_group;
+        if (cases[i].chosen) {
+            options.include = include;
+            options.n_include = 2;
+            options.exclude = exclude;
+            options.n_exclude = 1;
+            options.fold_depth = 1;
+        }
+        struct gradientd_run *run = trainer_open(&options);
+        struct gradientd_step step = trainer_step(1);
+        const void *gradients[] = {five_long, five_long + 2, five_long + 3};
+        cr_assert_eq(gradientd_submit(run, &step, gradients), GRADIENTD_OK);
+        close_and_read(run);
+        cr_expect_eq(event_values_count(&values, "group_norm/a"), cases[i].folded, "case %zu", i);
+        cr_expect_eq(event_values_count(&values, "group_norm/b.weight"), cases[i].whole, "case %zu", i);
+        cr_expect_eq(event_values_count(&values, "group_max_abs/a"), cases[i].more, "case %zu", i);
+        if (cases[i].folded > 0)
+            expect_value("group_norm/a", 1, 3);
+        event_values_free(&values);
+    }
+}
+
 Test(client, optimizer_step_goes_on_from_the_start) {
     struct gradientd_options options = options_for("resumed");
     options.optimizer.rule = GRADIENTD_ADAM;
