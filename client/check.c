@@ -59,10 +59,6 @@ int client_check_step(struct gradientd_run *run, const struct gradientd_step *st
     if (step->step <= run->step)
         return client_fail(&run->error, EINVAL, "step is %lld, it must be above the last one, %lld",
                            (long long)step->step, (long long)run->step);
-    if ((step->step - run->first_step) % run->stride != 0)
-        return client_fail(&run->error, EINVAL,
-                           "step is %lld, it must be whole strides of %u after the first one, %lld",
-                           (long long)step->step, run->stride, (long long)run->first_step);
     if (!step->not_applied && step->optimizer_step != 0 && step->optimizer_step <= run->optimizer_step)
         return client_fail(&run->error, EINVAL, "optimizer_step is %llu, it must be above the last applied one, %llu",
                            (unsigned long long)step->optimizer_step, (unsigned long long)run->optimizer_step);

@@ -117,7 +117,6 @@ struct gradientd_run {
     uint64_t sequence;          // of the last message that commits
     uint64_t released_sequence; // the highest the daemon named in a Released
     int64_t first_step;
-    uint32_t stride;
     int64_t step;            // of the last submitted or skipped step
     int64_t snapshot_step;   // of the last one that was handed over
     uint64_t optimizer_step; // of the last applied one

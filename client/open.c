@@ -121,7 +121,6 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
         .step = -1,
         .snapshot_step = -1,
         .first_step = options->first_step,
-        .stride = options->stride,
         .optimizer_step = options->start_optimizer_step,
         .max_stall = options->max_stall,
         .close_timeout = options->close_timeout,

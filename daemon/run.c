@@ -288,24 +288,31 @@ static void free_slot(struct gd_run *run, uint32_t slot) {
     atomic_store_explicit(&run->slot_use[slot], GD_SLOT_FREE, memory_order_release);
 }
 
-// The slot joins the history. Slots whose last lag has passed leave it, and the oldest does where no slot would be
-// left: snapshots less than a stride apart must not take them all for good.
+// Whether of two snapshots the first is the one to leave a history that has no room: snapshots less than a stride apart
+// must not take all slots for good. Those on the grid of first_step and the stride stay longest, so that every stride a
+// step has all its lags.
+static bool leaves_before(const struct gd_run *run, const struct gd_slot_state *a, const struct gd_slot_state *b) {
+    int64_t first = run->open_run->first_step, stride = (int64_t)run->open_run->stride;
+    bool a_on_grid = (a->step - first) % stride == 0, b_on_grid = (b->step - first) % stride == 0;
+    return a_on_grid == b_on_grid ? a->step < b->step : b_on_grid;
+}
+
+// The slot joins the history; slots whose last lag has passed leave it, and another one does where none would be left.
 static void turn_history(struct gd_run *run, const struct gd_submission *snapshot) {
     int64_t reach = (int64_t)(run->open_run->stride * run->open_run->max_lag);
-    uint32_t kept = 0, oldest = snapshot->slot;
+    struct gd_slot_state *slots = run->state->slots;
+    uint32_t kept = 0, first = snapshot->slot;
 
-    run->state->slots[snapshot->slot] =
-        (struct gd_slot_state){.step = snapshot->step, .sequence = snapshot->sequence, .in_use = 1};
+    slots[snapshot->slot] = (struct gd_slot_state){.step = snapshot->step, .sequence = snapshot->sequence, .in_use = 1};
     for (uint32_t i = 0; i < run->layout.slots; i++) {
-        const struct gd_slot_state *slot = &run->state->slots[i];
-        if (slot->in_use && slot->step <= snapshot->step - reach)
+        if (slots[i].in_use && slots[i].step <= snapshot->step - reach)
             free_slot(run, i);
-        kept += slot->in_use;
-        if (slot->in_use && slot->step < run->state->slots[oldest].step)
-            oldest = i;
+        kept += slots[i].in_use;
+        if (slots[i].in_use && leaves_before(run, &slots[i], &slots[first]))
+            first = i;
     }
     if (kept == run->layout.slots)
-        free_slot(run, oldest);
+        free_slot(run, first);
 }
 
 bool gd_run_commit(struct gd_run *run) {

@@ -185,7 +185,7 @@ struct gradientd_options {
     // The first step that will be submitted, at least 0; a later one after a restart from a checkpoint. It must be
     // true: TensorBoard drops what earlier files of the run have from this step on.
     int64_t first_step;
-    uint32_t stride;    // only every stride-th step is submitted, from first_step on; lags count these. 1: every step.
+    uint32_t stride;    // lag m is the step m strides earlier; where all steps are sent, every stride-th has all lags
                         // Above 1, each step should state its optimizer_step.
     double wall_time;   // seconds since the epoch, of the file's first records; 0: now
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
@@ -242,7 +242,7 @@ enum gradientd_outcome {
 
 // One step. Zero-initialise; what is 0 or NULL takes the default named here.
 struct gradientd_step {
-    int64_t step;                 // strictly increasing, whole strides from first_step
+    int64_t step;                 // strictly increasing
     const double *learning_rates; // one per parameter group; required
     const double *beta2;          // one per parameter group, when they change; NULL: as before
     const double *eps;            // likewise

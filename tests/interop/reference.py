@@ -119,8 +119,7 @@ class Reference:
             span = self.last_optimizer_step - self.first_optimizer_step + 1
             values["gradientd/observed_fraction"] = self.applied_steps / span
         values |= self._groups(step.step, step.gradients, gradients)
-        self.history = {past: kept for past, kept in self.history.items() if past > step.step - self.run.max_lag}
-        self.history[step.step] = gradients
+        self._keep(step.step, gradients)
         for rule, shadow in self.shadows.items():
             for tag, value in shadow.step(step).items():
                 family, _, name = tag.partition("/")
@@ -205,11 +204,19 @@ class Reference:
 
     # --- coherence
 
+    def _keep(self, step, gradients):
+        """The history: what a later step can be a lag of, and no more snapshots than leave a slot free."""
+        reach = self.run.max_lag * self.run.stride
+        kept = {past: g for past, g in self.history.items() if past > step - reach} | {step: gradients}
+        if len(kept) > self.run.max_lag + self.run.inflight:
+            kept.pop(min(kept, key=lambda past: ((past - self.run.first_step) % self.run.stride == 0, past)))
+        self.history = kept
+
     def _coherence(self, step, gradients):
         values = {}
         ratios = []  # of lags 1, 2, ... while every one has a value
         for lag in range(1, self.run.max_lag + 1):
-            past = self.history.get(step - lag)
+            past = self.history.get(step - lag * self.run.stride)
             pairs = [(g, p) for g, p in zip(gradients, past or []) if g is not None and p is not None]
             dot = sum(float(g @ p) for g, p in pairs)
             now2 = sum(float(g @ g) for g, _ in pairs)

@@ -126,6 +126,45 @@ def test_missing_steps(variant, daemon, tmp_path):
     assert not any(tag.startswith("coherence/") for tag in expected[15])
 
 
+@pytest.mark.parametrize("stride", [2, 3, 10])
+def test_strides(stride, daemon, tmp_path):
+    """Lags count strides, in a run that sends one step a stride; some of them are missing."""
+    run = small("adam", stride=stride, first_step=stride)
+    records = [replace(step, step=stride * step.step) for step in Stream(run, seed=15).steps(24) if step.step != 9]
+    expected = check(run, records, daemon, tmp_path)
+    assert "coherence/cosine_lag1" in expected[2 * stride] and "coherence/cosine_lag1" not in expected[10 * stride]
+
+
+@pytest.mark.parametrize("stride", [2, 10])
+def test_steps_closer_than_a_stride(stride, daemon, tmp_path):
+    """They block nothing, and every stride a step has all its lags."""
+    run = small("adam", stride=stride)
+    expected = check(run, Stream(run, seed=16).steps(80), daemon, tmp_path)
+    for step in (61, 71):
+        assert all(f"coherence/cosine_lag{lag}" in expected[step] for lag in range(1, 6))
+
+
+@every_rule
+@pytest.mark.parametrize("seed", range(4))
+def test_everything_at_once(variant, seed, daemon, tmp_path):
+    """Absent groups, steps that are missing or not applied, gaps in the optimiser's count, changing rates, strides."""
+    random = np.random.default_rng(seed)
+    lags = [0, int(random.integers(0, 3)), 0]
+    run = small(variant, step_lags=lags, stride=int(random.integers(1, 4)), absent_counts=bool(random.integers(2)))
+    optimizer_step, records = 2, []
+    for step in Stream(run, seed=100 + seed).steps(60):
+        if step.step > 1 and random.random() < 0.15:
+            continue
+        applied = bool(random.random() < 0.8)
+        optimizer_step += applied * int(random.choice([1, 1, 1, 1, 2, 7]))
+        rates = list(10.0 ** random.uniform(-4, -1, 2))
+        step = replace(step, applied=applied, learning_rates=rates, optimizer_step=optimizer_step if applied else 0)
+        if random.random() < 0.1:
+            step = replace(step, beta2=list(random.uniform(0.5, 0.9, 2)), eps=list(10.0 ** random.uniform(-6, -2, 2)))
+        records.append(without(step, *np.flatnonzero(random.random(3) < 0.2)))
+    check(run, records, daemon, tmp_path)
+
+
 @every_rule
 def test_attached_in_mid_training(variant, daemon, tmp_path):
     """Rules that forget wait for 3 / (1 - 0.875) = 24 steps; those that do not stay silent."""
