@@ -1,8 +1,10 @@
 #include "foreign_fd.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct closing {
@@ -39,4 +41,9 @@ void gd_foreign_fd_close(int fd, struct gd_charge *charge) {
     if (pthread_create(&thread, &attributes, close_fd, closing) != 0)
         close_fd(closing);
     pthread_attr_destroy(&attributes);
+}
+
+bool gd_foreign_fd_is_pidfd(int fd) {
+    // signal 0 is no signal; whatever else is wrong with the process, EBADF says that there is none
+    return syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) == 0 || errno != EBADF;
 }

@@ -186,8 +186,7 @@ struct attach_fds {
 static void close_attach_fds(const struct attach_fds *fds, struct gd_charge *charge) {
     gd_foreign_fd_close(fds->memory, charge);
     gd_foreign_fd_close(fds->event_file, charge);
-    if (fds->pidfd >= 0)
-        close(fds->pidfd);
+    gd_foreign_fd_close(fds->pidfd, charge);
 }
 
 static int steal_attach_fds(struct gd_session *session, const struct gd_attach *attach, struct attach_fds *fds,
@@ -196,10 +195,12 @@ static int steal_attach_fds(struct gd_session *session, const struct gd_attach *
     fds->memory = attach->memory ? gd_connection_steal_fd(session->connection, charge) : -1;
     fds->event_file = attach->event_file ? gd_connection_steal_fd(session->connection, charge) : -1;
     fds->pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection, charge) : -1;
-    if (attach->memory == (fds->memory >= 0) && attach->event_file == (fds->event_file >= 0) &&
-        attach->pidfd == (fds->pidfd >= 0))
-        return 0;
-    return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+    if (attach->memory != (fds->memory >= 0) || attach->event_file != (fds->event_file >= 0) ||
+        attach->pidfd != (fds->pidfd >= 0))
+        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+    if (attach->pidfd && !gd_foreign_fd_is_pidfd(fds->pidfd))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "pidfd", "pidfd is not a descriptor of a process");
+    return 0;
 }
 
 // Refuses memory that a run of this daemon holds. Closing its descriptor drops the holder's lock, as POSIX locks do, so

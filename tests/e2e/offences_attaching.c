@@ -138,10 +138,35 @@ OFFENCE(event_pipe) {
     close(ends[0]);
 }
 
+static void attach_pidfd_consume(struct raw_client *client, int pidfd) {
+    attach_consume(client, 3, (int[]){good_memory(client), new_event_file(O_WRONLY), pidfd}, 3);
+}
+
+OFFENCE(pidfd_file) {
+    attach_pidfd_consume(client, new_event_file(O_RDWR));
+}
+
+OFFENCE(pidfd_directory) {
+    attach_pidfd_consume(client, open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+// One that can be polled, and is readable at once.
+OFFENCE(pidfd_device) {
+    attach_pidfd_consume(client, open("/dev/zero", O_RDWR | O_CLOEXEC));
+}
+
+OFFENCE(pidfd_pipe) {
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    attach_pidfd_consume(client, ends[0]);
+    close(ends[1]);
+}
+
 #define OFFENCE_IS(code, function, stage, field, says)                                                                 \
     { #function, stage, function, GRADIENTD__ERROR_CODE__##code, field, says }
 #define FDS(function, stage, says) OFFENCE_IS(PROTOCOL, function, stage, "fds", says)
 #define EVENT_FILE(function, says) OFFENCE_IS(INVALID, function, RAW_LAID_OUT, "event_file", says)
+#define PIDFD(function) OFFENCE_IS(INVALID, function, RAW_LAID_OUT, "pidfd", "pidfd is not a descriptor of a process")
 
 static const struct offence attaching[] = {
     FDS(attach_missing_all, RAW_LAID_OUT, "Attach declares more descriptors than came"),
@@ -164,6 +189,11 @@ static const struct offence attaching[] = {
     EVENT_FILE(event_pipe, "event_file is not a regular file"),
     EVENT_FILE(event_socket, "event_file is not a regular file"),
     EVENT_FILE(event_pidfd, "event_file is not a regular file"),
+
+    PIDFD(pidfd_file),
+    PIDFD(pidfd_directory),
+    PIDFD(pidfd_device),
+    PIDFD(pidfd_pipe),
 };
 
 struct offences offences_attaching(const char *directory) {

@@ -135,6 +135,21 @@ Test(hung_files, a_descriptor_nobody_asked_for_holds_up_nobody) {
     expect_others_served();
 }
 
+Test(hung_files, a_pidfd_that_is_none_holds_up_nobody) {
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_LAID_OUT, NULL);
+    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
+    attach.has_pidfd = attach.pidfd = true;
+    int fd = open_hung();
+    raw_client_send_attach(&client, &attach, &fd, 1);
+    close(fd);
+    expect_others_served();
+    Gradientd__DaemonMessage *message = raw_client_receive_error(&client, "a file as pidfd");
+    cr_assert_str_eq(message->error->field, "pidfd");
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    raw_client_close(&client);
+}
+
 // Threads that never come back from close() keep what they hold charged.
 Test(hung_files, descriptors_that_hang_count_until_they_are_closed) {
     Gradientd__DaemonMessage *message = NULL;
