@@ -10,6 +10,7 @@
 #include "connection.h"
 #include "decode.h"
 #include "foreign_fd.h"
+#include "inflater.h"
 #include "log.h"
 #include "payload.h"
 #include "reply.h"
@@ -54,6 +55,7 @@ struct gd_session {
     struct gd_open_run *opening; // owned: an OpenRun whose group table is on its way ...
     uint8_t *table;              // ... to here, owned
     struct gd_payload payload;   // what is on its way; without a destination, none or none yet
+    struct gd_inflater inflater; // of a deflated one's pieces
 
     struct part parts[GD_WORKERS_MAX];
     uint32_t n_parts;
@@ -351,13 +353,30 @@ static int finish_payload(struct gd_session *session, struct gd_error *ret_error
     return 0;
 }
 
+// A piece of a payload was taken, which `result` and `error` say.
+static void on_piece_taken(void *context, int result, struct gd_error *error) {
+    struct gd_session *session = context;
+    if (session->connection && session->phase < SESSION_OVER) { // it may have ended meanwhile
+        if (result == 0 && session->payload.left_bytes == 0)
+            result = finish_payload(session, error);
+        if (result < 0)
+            refuse(session, result, error);
+    }
+    gd_session_advance(session);
+}
+
 static void on_payload(void *context, const uint8_t *data, size_t bytes) {
     struct gd_session *session = context;
     struct gd_error error;
+    int result;
 
-    int result = gd_payload_take(&session->payload, data, bytes, &error);
-    if (result == 0 && session->payload.left_bytes == 0)
-        result = finish_payload(session, &error);
+    if (!session->payload.deflated) {
+        result = gd_payload_take(&session->payload, data, bytes, &error);
+        on_piece_taken(session, result, &error);
+        return;
+    }
+    result = gd_inflater_start(&session->inflater, session->host->loop, &session->payload, data, bytes, on_piece_taken,
+                               session);
     if (result < 0)
         refuse(session, result, &error);
     gd_session_advance(session);
@@ -498,7 +517,7 @@ static void reap(struct gd_session *session) {
             gd_reply_released(session->connection, run->state->sequence); // to whom waits until the file is whole
         leave(session);
     }
-    if (session->connection || session->phase != SESSION_OVER || !run_done)
+    if (session->connection || session->phase != SESSION_OVER || !run_done || gd_inflater_is_busy(&session->inflater))
         return;
     if (session->pidfd >= 0) {
         if (!uv_is_closing((uv_handle_t *)&session->pidfd_poll))
@@ -526,8 +545,9 @@ void gd_session_advance(struct gd_session *session) {
             gd_run_end(session->run);
         place_arriving(session);
         bool waits_for_slot = session->run->arriving && !session->payload.destination;
+        bool paused = waits_for_slot || gd_run_is_full(session->run) || gd_inflater_is_busy(&session->inflater);
         if (session->connection)
-            gd_connection_set_paused(session->connection, waits_for_slot || gd_run_is_full(session->run));
+            gd_connection_set_paused(session->connection, paused);
     }
     reap(session);
 }

@@ -62,6 +62,7 @@ LAYERS = {
     "group_names": layer("daemon", "group_names", "protocol base"),
     "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),
     "frames": layer("daemon", "frame payload", "protocol base", "zlib"),
+    "inflater": layer("daemon", "inflater", "base frames", "uv"),
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
@@ -84,7 +85,7 @@ LAYERS = {
     "wiring": layer(
         "daemon",
         "holdings listener main options server session",
-        "protocol base arena kernels frames connection decode messages memory files run replies systemd",
+        "protocol base arena kernels frames inflater connection decode messages memory files run replies systemd",
         "uv",
     ),
     # beside the daemon

@@ -318,3 +318,62 @@ Test(inline_elements, what_arrived_before_the_daemon_stopped_is_in_the_file) {
     expect_steps_in_file(0);
     raw_client_close(&client);
 }
+
+// ---- ends while a piece is inflated, which takes long where it is all zeros
+
+// Sends a step of LARGE_NUMEL zeros but for the last `missing` bytes of its payload.
+static void send_zeros(struct raw_client *client, uint32_t step, size_t missing) {
+    struct raw_snapshot snapshot;
+    uLongf payload_bytes = LARGE_NUMEL * sizeof(float);
+    uint8_t *zeros = calloc(payload_bytes, 1), *payload = malloc(payload_bytes);
+    size_t bytes;
+    cr_assert(zeros && payload && compress(payload, &payload_bytes, zeros, LARGE_NUMEL * sizeof(float)) == Z_OK);
+    raw_snapshot_init(&snapshot, step, step, 0);
+    raw_snapshot_make_inline(&snapshot, payload_bytes, true);
+    uint8_t *frame = raw_inline_frame(&snapshot, payload, payload_bytes, &bytes);
+    raw_client_send_bytes(client, frame, bytes - missing, NULL, 0);
+    free(frame);
+    free(payload);
+    free(zeros);
+}
+
+static void expect_ended_with(size_t steps) {
+    struct event_values values;
+    cr_assert(scratch_wait_until(event_values_ended, event_path, 20.0));
+    event_values_read(event_path, &values);
+    cr_expect_eq(event_values_count(&values, "gradient/norm"), steps);
+    event_values_free(&values);
+}
+
+Test(inline_elements, the_trainer_dies_while_its_last_step_is_inflated) {
+    struct raw_client client = attached_inline(LARGE_NUMEL);
+    send_zeros(&client, 1, 0);
+    raw_client_close(&client);
+    expect_ended_with(1);
+}
+
+Test(inline_elements, the_trainer_dies_while_half_a_step_is_inflated) {
+    struct raw_client client = attached_inline(LARGE_NUMEL);
+    send_zeros(&client, 1, 1);
+    raw_client_close(&client);
+    expect_ended_with(0);
+}
+
+Test(inline_elements, what_follows_waits_until_the_step_is_inflated) {
+    struct raw_client client = attached_inline(LARGE_NUMEL);
+    send_zeros(&client, 1, 0);
+    raw_client_say_hello(&client, 1);
+    expect_ended_with(1);
+    raw_client_close(&client);
+}
+
+Test(inline_elements, the_daemon_stops_while_a_step_is_inflated) {
+    struct raw_client client = attached_inline(LARGE_NUMEL);
+    send_zeros(&client, 1, 0);
+    send_zeros(&client, 2, 1);
+    cr_assert_eq(kill(daemon_process.pid, SIGTERM), 0);
+    expect_released(&client, 1);
+    for (Gradientd__DaemonMessage *message; (message = raw_client_receive(&client));)
+        gradientd__daemon_message__free_unpacked(message, NULL);
+    raw_client_close(&client);
+}
