@@ -28,6 +28,9 @@ struct offences offences_framing(void);
 // OpenRun and the group table.
 struct offences offences_opening(void);
 
+// Which groups are shown one by one.
+struct offences offences_selecting(void);
+
 // Attach and its descriptors but for the memory.
 struct offences offences_attaching(const char *directory);
 

@@ -64,6 +64,7 @@ static void open_victim(const char *name, enum gradientd_transport transport, st
     options.optimizer.rule = GRADIENTD_AMSGRAD;
     options.shadow_rules = shadows;
     options.n_shadow_rules = 2;
+    options.per_group = GRADIENTD_PER_GROUP_ON;
     options.max_lag = 4;
     victim->run = trainer_open(&options);
     snprintf(victim->path, sizeof(victim->path), "%s", gradientd_event_path(victim->run));
@@ -151,6 +152,8 @@ static void expect_harmless(struct offences offences) {
     cr_assert_eq(event_values_count(&values, "gradient/norm"), steps);
     cr_assert_eq(event_values_count(&values, "train/loss"), steps);
     cr_assert_gt(event_values_count(&values, "adam/A"), 0);
+    cr_assert_gt(event_values_count(&values, "shadow_adagrad/A"), 0);
+    cr_assert_gt(event_values_count(&values, "group_norm/layer/bias"), 0);
     event_values_free(&values);
 }
 
@@ -160,6 +163,10 @@ Test(offences, wrong_frames) {
 
 Test(offences, wrong_openings) {
     expect_harmless(offences_opening());
+}
+
+Test(offences, wrong_selections) {
+    expect_harmless(offences_selecting());
 }
 
 Test(offences, wrong_descriptors) {
