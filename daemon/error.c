@@ -4,14 +4,18 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "text.h"
+
 int gd_error_set(struct gd_error *ret_error, enum gd_error_code code, const char *field, const char *format, ...) {
     va_list arguments;
 
     ret_error->code = code;
     ret_error->field = field;
     va_start(arguments, format);
-    vsnprintf(ret_error->text, sizeof(ret_error->text), format, arguments);
+    int bytes = vsnprintf(ret_error->text, sizeof(ret_error->text), format, arguments);
     va_end(arguments);
+    if (bytes >= (int)sizeof(ret_error->text)) // it may end inside a character
+        ret_error->text[gd_text_clean_bytes(ret_error->text, sizeof(ret_error->text) - 1)] = '\0';
     return -EBADMSG;
 }
 

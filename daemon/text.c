@@ -32,16 +32,20 @@ static size_t decode_code_point(const uint8_t *text, size_t bytes, uint32_t *ret
     return 0;
 }
 
-bool gd_text_is_clean(const char *text, size_t bytes) {
+size_t gd_text_clean_bytes(const char *text, size_t bytes) {
     size_t at = 0;
     while (at < bytes) {
         uint32_t code_point;
         size_t length = decode_code_point((const uint8_t *)text + at, bytes - at, &code_point);
         if (length == 0 || code_point < 0x20 || (code_point >= 0x7f && code_point <= 0x9f))
-            return false;
+            break;
         at += length;
     }
-    return true;
+    return at;
+}
+
+bool gd_text_is_clean(const char *text, size_t bytes) {
+    return gd_text_clean_bytes(text, bytes) == bytes;
 }
 
 bool gd_text_is_name(const char *text) {

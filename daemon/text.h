@@ -4,6 +4,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+// How many of the first `bytes` bytes are clean, in whole characters; clean is what the next function says.
+size_t gd_text_clean_bytes(const char *text, size_t bytes);
+
 // Whether `bytes` bytes are valid UTF-8 (RFC 3629: shortest form, no surrogates, up to U+10FFFF) without control
 // characters (U+0000-U+001F, U+007F-U+009F).
 bool gd_text_is_clean(const char *text, size_t bytes);

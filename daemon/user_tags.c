@@ -112,7 +112,7 @@ int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, u
     bool is_new = !entry->name;
     if (is_new ? gd_tag_is_reserved(tag) || gd_group_tag_is(tag) : entry->index == UINT32_MAX)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
-                            "scalars.tag %s is one the daemon writes itself", tag);
+                            "scalars.tag is one the daemon writes itself: %s", tag);
     if (is_new) {
         int result = add(tags, entry, tag, ret_error);
         if (result < 0)

@@ -120,6 +120,23 @@ OFFENCE(scalars_own) {
     raw_client_send_scalars(client, 1, 1, 1.7e9, "coherence/cosine_lag1");
 }
 
+// As long as a tag may be: the Error cannot hold all of it, and ends with a whole character wherever it is cut.
+static void send_long_tag(struct raw_client *client, const char *begin) {
+    char tag[GRADIENTD_NAME_BYTES_MAX + 1];
+    strcpy(tag, begin);
+    while (strlen(tag) + 2 <= GRADIENTD_NAME_BYTES_MAX)
+        strcat(tag, "\xc3\xbc");
+    raw_client_send_scalars(client, 1, 1, 1.7e9, tag);
+}
+
+OFFENCE(scalars_own_long) {
+    send_long_tag(client, "group_norm/a");
+}
+
+OFFENCE(scalars_own_longest) {
+    send_long_tag(client, "group_norm/ab");
+}
+
 #define TAG(name, text)                                                                                                \
     OFFENCE(scalars_##name) {                                                                                          \
         raw_client_send_scalars(client, 1, 1, 1.7e9, text);                                                            \
@@ -195,7 +212,7 @@ static const struct offence running[] = {
     INVALID(rates_surplus, "parameter_groups", "parameter_groups is 2, it must be as many as OpenRun has, 1"),
     INVALID(bitmap_long, "groups_present", "groups_present is 2, it must be as many bytes as groups need, 1"),
     INVALID(bitmap_empty, "groups_present", "groups_present is 0, it must be as many bytes as groups need, 1"),
-    INVALID(tag_own, "scalars.tag", "gradient/norm is one the daemon writes itself"),
+    INVALID(tag_own, "scalars.tag", "scalars.tag is one the daemon writes itself: gradient/norm"),
     INVALID(tag_empty, "scalars.tag", "scalars[0].tag has 0 bytes; it must be 1 to 255"),
     INVALID(tag_long, "scalars.tag", "scalars[0].tag has 256 bytes; it must be 1 to 255"),
     INVALID(tag_twice, "step", "step 2 of a tag is not above its last one, 2"),
@@ -205,7 +222,9 @@ static const struct offence running[] = {
     INVALID(scalars_step, "step", "step 5 of a tag is not above its last one, 5"),
     INVALID(scalars_step_negative, "step", "step is -1, it must not be negative"),
     INVALID(scalars_sequence, "sequence", "sequence is 2, it must be the next one, 1"),
-    INVALID(scalars_own, "scalars.tag", "coherence/cosine_lag1 is one the daemon writes itself"),
+    INVALID(scalars_own, "scalars.tag", "scalars.tag is one the daemon writes itself: coherence/cosine_lag1"),
+    INVALID(scalars_own_long, "scalars.tag", "scalars.tag is one the daemon writes itself: group_norm/a"),
+    INVALID(scalars_own_longest, "scalars.tag", "scalars.tag is one the daemon writes itself: group_norm/ab"),
     OFFENCES_TEXTS(TAG_IS) INVALID(outcome_unknown, "outcome", "outcome is 3; 1 is success, 2 failure"),
     INVALID(close_sequence, "sequence", "sequence is 0, it must be the next one, 1"),
     OFFENCE_IS(PROTOCOL, closed_twice, "message", "the run takes no submission now"),

@@ -12,6 +12,7 @@
 #include "offences.h"
 #include "raw_client.h"
 #include "scratch.h"
+#include "text.h"
 #include "trainer.h"
 
 enum {
@@ -109,6 +110,7 @@ static void commit_offence(const struct offence *offence) {
                      message->error->text);
     cr_assert(strstr(message->error->text, offence->says), "%s: \"%s\" does not say \"%s\"", offence->name,
               message->error->text, offence->says);
+    cr_assert(gd_text_is_clean(message->error->text, strlen(message->error->text)), "%s: no UTF-8", offence->name);
     gradientd__daemon_message__free_unpacked(message, NULL);
     raw_client_expect_end(&client, offence->name);
     raw_client_close(&client);

@@ -78,6 +78,17 @@ Test(text, what_follows_a_text_is_not_read) {
     cr_expect(gd_text_is_clean("a\xff", 1));
 }
 
+Test(text, clean_bytes_end_with_a_whole_character) {
+    const struct {
+        const char *text;
+        size_t bytes, clean;
+    } cases[] = {{"", 0, 0},       {"ab", 2, 2},   {"a\xc3\xbc", 3, 3}, {"a\xc3\xbc", 2, 1}, {"\xe2\x82\xac", 2, 0},
+                 {"ab\ncd", 5, 2}, {"a\xff", 2, 1}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        cr_expect_eq(gd_text_clean_bytes(cases[i].text, cases[i].bytes), cases[i].clean, "%zu", i);
+}
+
 // All that two bytes can be, against the definition: two ASCII characters or one of two bytes.
 Test(text, every_pair_of_bytes_is_judged_right) {
     for (unsigned a = 0; a < 256; a++)
