@@ -116,7 +116,7 @@ static int spawn(const char *program, int fd) {
 int client_start_daemon(const char *daemon_path, struct gradientd_error *ret_error) {
     const char *name = given_program(daemon_path);
     char program[PROGRAM_BYTES_MAX];
-    int ends[2];
+    int ends[2] = {-1, -1};
 
     int result = find_program(name, program);
     if (result == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)

@@ -1,5 +1,6 @@
 #include "decode_open_run.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -189,6 +190,7 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
 }
 
 static int select_series(struct gd_open_run *open_run, struct gd_error *ret_error) {
+    assert(open_run->n_groups > 0); // as read_groups() has checked
     const char **names = calloc(open_run->n_groups, sizeof(*names));
     if (!names)
         return -ENOMEM;

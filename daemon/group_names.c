@@ -1,5 +1,6 @@
 #include "group_names.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,6 +214,7 @@ static int build(struct gd_group_series *series, const struct gd_group_selection
 
 int gd_group_series_init(struct gd_group_series *ret_series, const struct gd_group_selection *selection,
                          const char *const *names, uint32_t n_names, struct gd_error *ret_error) {
+    assert(n_names > 0);
     *ret_series = (struct gd_group_series){0};
     if (selection->per_group == GD_PER_GROUP_NEVER)
         return 0;
