@@ -1,0 +1,55 @@
+// Many trainers at once, good and bad ones, drawn from a seed.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gradientd/client.h"
+
+enum { STRESS_PATH_BYTES = 128 };
+
+// Where a trainer finds the daemon and puts its event files.
+struct stress_place {
+    char socket[STRESS_PATH_BYTES];
+    char logdir[STRESS_PATH_BYTES];
+};
+
+// The next of a sequence of random numbers (splitmix64); any state is a seed.
+uint64_t stress_random(uint64_t *state);
+
+// One below `bound`, which is above 0.
+uint32_t stress_random_below(uint64_t *state, uint32_t bound);
+
+// Prints a line on stderr and returns -1.
+__attribute__((format(printf, 1, 2))) int stress_fail(const char *format, ...);
+
+// ---- a run that ends as it should
+
+enum { STRESS_SPECS = 16 };
+
+// What a run submits: a function of the seed and of a number below STRESS_SPECS. Its event file is one as well.
+struct stress_spec;
+
+// NULL: no memory.
+struct stress_spec *stress_spec_new(uint64_t seed, uint32_t number);
+void stress_spec_free(struct stress_spec *spec);
+
+// How a run hands over what it submits; of no effect on its event file.
+struct stress_manner {
+    const char *name; // of the run
+    enum gradientd_transport transport;
+    bool in_place;
+};
+
+// Opens the run, submits everything and closes it; *ret_hash is the hash of its event file, which is removed. Returns 0
+// or -1. Any thread.
+int stress_run(const struct stress_place *place, const struct stress_spec *spec, const struct stress_manner *manner,
+               uint64_t *ret_hash);
+
+// ---- processes that end as they should not
+
+// Submits step after step until it is killed; prints a line once it has begun. Returns only where that fails.
+int stress_train_endlessly(const struct stress_place *place, uint64_t seed);
+
+// Breaks the protocol, before the run is attached or after.
+int stress_break_protocol(const struct stress_place *place, uint64_t seed);
