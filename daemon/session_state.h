@@ -1,0 +1,89 @@
+// The inside of a session, for the files that make one up: session.c (its life and its run's work), session_messages.c
+// (the order of messages) and session_attach.c.
+#pragma once
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "connection.h"
+#include "decode.h"
+#include "inflater.h"
+#include "payload.h"
+#include "run.h"
+#include "session.h"
+
+enum session_phase {
+    SESSION_HELLO,    // waits for Hello
+    SESSION_OPEN,     // waits for OpenRun
+    SESSION_ATTACH,   // waits for Attach
+    SESSION_CHECKING, // waits for the writer thread to have checked or created the event file
+    SESSION_RUNNING,  // takes Snapshot, Scalars, CloseRun
+    SESSION_OVER,     // hears nothing more; its run may still be finishing
+    SESSION_FREEING,  // nothing of it may be touched
+};
+
+struct part {
+    uv_work_t work;
+    struct gd_session *session;
+    uint32_t index;
+};
+
+struct gd_session {
+    const struct gd_session_host *host;
+    enum session_phase phase;
+    struct gd_connection *connection; // NULL once closed
+    struct ucred peer;
+    struct gd_holdings holdings; // what all of this is charged to
+    uint64_t hello_deadline_ms;  // on the loop's clock
+    bool hello_overdue;          // the deadline was seen to pass
+    uv_poll_t pidfd_poll;        // tells of the trainer's death even while a forked child holds its socket
+    int pidfd;                   // -1: none
+    bool trainer_gone;           // the pidfd has told
+    struct gd_run *run;          // owned, NULL before OpenRun
+
+    struct gd_memory_id memory_id; // of the run's memfd; inode 0: none
+
+    struct gd_open_run *opening; // owned: an OpenRun whose group table is on its way ...
+    uint8_t *table;              // ... to here, owned
+    struct gd_payload payload;   // what is on its way; without a destination, none or none yet
+    struct gd_inflater inflater; // of a deflated one's pieces
+
+    struct part parts[GD_WORKERS_MAX];
+    uint32_t n_parts;
+    uint32_t parts_unreported;     // of those, not yet back on the loop thread
+    _Atomic uint32_t parts_undone; // of those, still to be worked on
+    bool client_waits;
+    uint64_t released_sequence; // what Released says next: the state's own belongs to the workers meanwhile
+};
+
+// ---- session.c
+
+// The run's name, for the log.
+const char *gd_session_run_name(const struct gd_session *session);
+
+// Ends the protocol for this client; its run, if any, is finished as after the trainer's death.
+void gd_session_leave(struct gd_session *session);
+
+// Answers a fault, *error where `result` is -EBADMSG, and leaves.
+void gd_session_refuse(struct gd_session *session, int result, struct gd_error *error);
+
+// ---- session_messages.c
+
+// What connection.h hands over.
+void gd_session_on_message(void *context, const struct gd_frame *frame);
+void gd_session_on_payload(void *context, const uint8_t *data, size_t bytes);
+
+// Gives the elements that are about to arrive a place, once there is one.
+void gd_session_place_arriving(struct gd_session *session);
+
+// Returns 0 in this phase, else -EBADMSG with *ret_error set: the message called `name` came out of order.
+__attribute__((warn_unused_result)) int gd_session_expect(struct gd_session *session, enum session_phase phase,
+                                                          const char *name, struct gd_error *ret_error);
+
+// ---- session_attach.c
+
+__attribute__((warn_unused_result)) int gd_session_attach(struct gd_session *session, const struct gd_attach *attach,
+                                                          struct gd_error *ret_error);
+
+// Answers Attach once the writer thread has spoken about the event file.
+void gd_session_finish_attach(struct gd_session *session);
