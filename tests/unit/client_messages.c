@@ -55,6 +55,7 @@ void make_open_run(void) {
     m.open_run.start_streams = m.start_streams;
     m.shadow_rules[0] = GRADIENTD__RULE__AMSGRAD;
     m.open_run.shadow_rules = m.shadow_rules;
+    m.open_run.include = m.open_run.exclude = m.patterns;
     m.open_run.groups = 2;
     put_group(100, 0, 0, "weight");
     put_group(10, 1, 3, "bias");

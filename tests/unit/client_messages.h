@@ -22,6 +22,7 @@ struct message {
     Gradientd__ParameterGroup parameter_group[PARAMETER_GROUPS_MAX];
     Gradientd__ParameterGroup *parameter_groups[PARAMETER_GROUPS_MAX];
     Gradientd__StreamKind start_streams[3];
+    char *patterns[65];
     Gradientd__Rule shadow_rules[6];
 
     Gradientd__Attach attach;

@@ -78,6 +78,20 @@ struct gd_open_run *new_open_run(const uint64_t *numel, uint32_t n_groups) {
     return open_run;
 }
 
+void show_groups(struct gd_open_run *open_run, enum gd_per_group per_group, uint32_t fold_depth) {
+    const char **names = calloc(open_run->n_groups, sizeof(*names));
+    struct gd_error error;
+
+    cr_assert_not_null(names);
+    for (uint32_t i = 0; i < open_run->n_groups; i++)
+        names[i] = open_run->groups[i].name;
+    open_run->selection.per_group = per_group;
+    open_run->selection.fold_depth = fold_depth;
+    cr_assert_eq(gd_group_series_init(&open_run->series, &open_run->selection, names, open_run->n_groups, &error), 0,
+                 "%s", error.text);
+    free(names);
+}
+
 void attach_new_memory(struct gd_memory *memory, const struct gd_open_run *open_run) {
     struct gd_layout layout;
     struct gd_error error;

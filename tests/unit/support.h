@@ -27,6 +27,9 @@ int new_file(int flags);
 // inflight 2. The caller's, gd_open_run_free().
 struct gd_open_run *new_open_run(const uint64_t *numel, uint32_t n_groups);
 
+// Shows its groups one by one as decode does it, by the first `fold_depth` components of their names (0: all).
+void show_groups(struct gd_open_run *open_run, enum gd_per_group per_group, uint32_t fold_depth);
+
 // Memory as the run's client makes it, attached.
 void attach_new_memory(struct gd_memory *memory, const struct gd_open_run *open_run);
 

@@ -235,6 +235,53 @@ Test(analysis, elements_of_16_bits_give_the_bits_of_their_values_in_f32) {
     check_type(GD_F16);
 }
 
+// ---- Groups that are shown ------------------------------------------------------------------------------------------
+
+static void name_groups(struct gd_open_run *open_run) {
+    static const char *const names[GROUPS] = {"a/0", "b/1", "a/2", "c/3", "b/4", "a/5", "c/6"};
+    for (uint32_t i = 0; i < GROUPS; i++) {
+        free(open_run->groups[i].name);
+        open_run->groups[i].name = strdup(names[i]);
+    }
+}
+
+static struct rig rig_new_shown(uint32_t fold_depth) {
+    struct rig rig = rig_new(GD_RULE_ADAM);
+    name_groups(rig.open_run);
+    show_groups(rig.open_run, GD_PER_GROUP_ALWAYS, fold_depth);
+    return rig;
+}
+
+// A series has the sums of its present groups, merged in their order, whatever the number of parts.
+Test(analysis, groups_of_one_name_add_up) {
+    for (uint32_t parts = 1; parts <= 5; parts++) {
+        struct rig alone = rig_new_shown(0), folded = rig_new_shown(1);
+        rig_start(&alone);
+        rig_start(&folded);
+        cr_assert(alone.open_run->series.n_series == GROUPS && folded.open_run->series.n_series == 3);
+        for (size_t i = 0; i < ARRAY_SIZE(turns); i++) {
+            struct gd_analysis_result each = rig_step(&alone, &turns[i], 1);
+            struct gd_analysis_result merged = rig_step(&folded, &turns[i], parts);
+            struct gd_step_sums all, expected[3];
+            gd_step_sums_init(&all);
+            for (int series = 0; series < 3; series++)
+                gd_step_sums_init(&expected[series]);
+            for (uint32_t group = 0; group < GROUPS; group++) {
+                cr_expect_eq(each.series[group].elements, turns[i].present >> group & 1 ? numel[group] : 0);
+                gd_step_sums_merge(&all, &each.series[group], MAX_LAG);
+                gd_step_sums_merge(&expected[gd_group_series_of(&folded.open_run->series, group)], &each.series[group],
+                                   MAX_LAG);
+            }
+            cr_expect(same_sums(&all, &each.sums) && same_sums(&all, &merged.sums), "step %zu", i + 1);
+            for (int series = 0; series < 3; series++)
+                cr_expect(same_sums(&merged.series[series], &expected[series]), "step %zu, %u parts, series %d", i + 1,
+                          parts, series);
+        }
+        rig_free(&alone);
+        rig_free(&folded);
+    }
+}
+
 // ---- Sums against plain arithmetic ----------------------------------------------------------------------------------
 
 // One slot's elements of group `group`.

@@ -35,6 +35,22 @@ char *__wrap_strndup(const char *text, size_t bytes) {
     return allocation_fails() ? NULL : __real_strndup(text, bytes);
 }
 
+// One that chooses which groups are shown.
+static void make_selecting_open_run(void) {
+    make_open_run();
+    m.table_bytes = 0;
+    m.open_run.groups = 4;
+    put_group(1, 0, 0, "a.weight");
+    put_group(1, 0, 0, "b.weight");
+    put_group(1, 0, 0, "a.bias");
+    put_group(1, 0, 0, "c.weight");
+    m.patterns[0] = strcpy(m.text + 100, "?.weight");
+    m.patterns[1] = strcpy(m.text + 200, "c*");
+    m.open_run.exclude = m.patterns + 1;
+    m.open_run.n_include = m.open_run.n_exclude = 1;
+    SET_OPTIONAL(m.open_run, fold_depth, 1);
+}
+
 static void (*const makers[])(void) = {make_hello,        make_open_run, make_attach,    make_snapshot,
                                        make_start_vector, make_scalars,  make_close_run, make_status_request};
 
@@ -115,6 +131,26 @@ Test(decode, open_run_takes_what_is_stated) {
     cr_expect_eq(run->adam.learning_rate_decay, 0.5);
     cr_expect(run->parameter_groups[0].beta2 == 0.0 && run->parameter_groups[0].eps == 0.0);
     free_decoded();
+}
+
+Test(decode, groups_are_shown_as_asked_for) {
+    make_selecting_open_run();
+    for (int per_group = 0; per_group <= 2; per_group++) { // 2: absent
+        m.open_run.has_per_group = per_group < 2;
+        m.open_run.per_group = per_group == 1;
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        const struct gd_open_run *run = decoded.open_run;
+        uint64_t norm_and_cosine = UINT64_C(1) << GD_GROUP_NORM | UINT64_C(1) << GD_GROUP_COSINE_LAG;
+        cr_expect_eq(run->series.n_series, per_group == 0 ? 0 : 2);
+        cr_expect_eq(gd_open_run_quantities(run) == norm_and_cosine, per_group != 1);
+        if (per_group > 0) {
+            cr_expect_str_eq(run->series.name[0], "a");
+            cr_expect_str_eq(run->series.name[1], "b");
+            cr_expect_eq(gd_group_series_of(&run->series, 2), GD_NO_SERIES);
+            cr_expect_eq(gd_group_series_of(&run->series, 3), GD_NO_SERIES);
+        }
+        free_decoded();
+    }
 }
 
 Test(decode, bias_correction_follows_the_rule_unless_stated) {
@@ -462,22 +498,27 @@ Test(decode, the_arena_holds_the_largest_messages) {
     ACCEPTED(make_snapshot, SET(m.snapshot.n_parameter_groups, 4096), SET(m.snapshot.n_scalars, 1024));
 }
 
+// Decodes what `make` makes with the first, the second, ... allocation failing; returns how many there are.
+static int fail_allocations(void (*make)(void)) {
+    make();
+    for (int failed = 0;; failed++) {
+        allocations_left = failed;
+        int result = decode();
+        allocations_left = INT_MAX;
+        if (result == 0) {
+            free_decoded();
+            return failed;
+        }
+        cr_assert_eq(result, -ENOMEM, "allocation %d: %d %s", failed, result, error.text);
+        cr_assert(is_untouched(), "allocation %d", failed);
+    }
+}
+
 Test(decode, every_failing_allocation_is_survived) {
     for (size_t i = 0; i < ARRAY_SIZE(makers); i++) {
-        int failed = 0;
-        makers[i]();
-        for (;; failed++) {
-            allocations_left = failed;
-            int result = decode();
-            allocations_left = INT_MAX;
-            if (result == 0) {
-                free_decoded();
-                break;
-            }
-            cr_assert_eq(result, -ENOMEM, "message %zu, allocation %d: %d %s", i, failed, result, error.text);
-            cr_assert(is_untouched(), "message %zu, allocation %d", i, failed);
-        }
+        int failed = fail_allocations(makers[i]);
         int expected = makers[i] == make_open_run ? 12 : decoded.kind == GD_CLIENT_SUBMISSION;
         cr_expect_eq(failed, expected, "message %zu makes %d allocations", i, failed);
     }
+    cr_expect_eq(fail_allocations(make_selecting_open_run), 18);
 }

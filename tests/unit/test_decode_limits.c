@@ -187,6 +187,67 @@ Test(decode_limits, limits_of_parameter_groups) {
     INVALID(make_open_run, "eps", "inf", "finite", SET(m.parameter_group[0].eps, (double)INFINITY));
 }
 
+// ---- Which groups are shown -----------------------------------------------------------------------------------------
+
+static void set_patterns(size_t *n_patterns, size_t n, char *text) {
+    *n_patterns = n;
+    for (size_t i = 0; i < n; i++)
+        m.patterns[i] = i + 1 < n ? strcpy(m.text + 512, "*") : text;
+}
+
+static char *repeated(char c, size_t n) {
+    memset(m.text + 1024, c, n);
+    m.text[1024 + n] = '\0';
+    return m.text + 1024;
+}
+
+static char *text_of(const char *text) {
+    return strcpy(m.text + 1024, text);
+}
+
+static void limits_of_patterns(const char *field, size_t *n_patterns) {
+    ACCEPTED(make_open_run, set_patterns(n_patterns, 64, text_of("*")));
+    INVALID(make_open_run, field, "has 65 entries", "limit is 64", set_patterns(n_patterns, 65, text_of("*")));
+    ACCEPTED(make_open_run, set_patterns(n_patterns, 1, repeated('x', 255)));
+    INVALID(make_open_run, field, "[0] has 256 bytes", "1 to 255", set_patterns(n_patterns, 1, repeated('x', 256)));
+    INVALID(make_open_run, field, "[1] has 0 bytes", "1 to 255", set_patterns(n_patterns, 2, text_of("")));
+    INVALID(make_open_run, field, "[63] has 2 bytes", "UTF-8", set_patterns(n_patterns, 64, text_of("a\xff")));
+    INVALID(make_open_run, field, "[0] has 3 bytes", "control", set_patterns(n_patterns, 1, text_of("a\nb")));
+}
+
+Test(decode_limits, limits_of_which_groups_are_shown) {
+    limits_of_patterns("include", &m.open_run.n_include);
+    limits_of_patterns("exclude", &m.open_run.n_exclude);
+    for (int per_group = 0; per_group <= 1; per_group++)
+        ACCEPTED(make_open_run, SET_OPTIONAL(m.open_run, per_group, per_group));
+    ACCEPTED(make_open_run, SET_OPTIONAL(m.open_run, fold_depth, 1));
+    ACCEPTED(make_open_run, SET_OPTIONAL(m.open_run, fold_depth, 255));
+    INVALID(make_open_run, "fold_depth", "is 0", "1 and 255", SET_OPTIONAL(m.open_run, fold_depth, 0));
+    INVALID(make_open_run, "fold_depth", "is 256", "1 and 255", SET_OPTIONAL(m.open_run, fold_depth, 256));
+}
+
+static void name_groups(uint32_t n) {
+    m.table_bytes = 0;
+    m.open_run.groups = n;
+    for (uint32_t i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "%u.x", i / 2);
+        put_group(1, 0, 0, i % 2 ? name : strcat(name, "y"));
+    }
+}
+
+Test(decode_limits, limits_of_how_many_are_shown) {
+    ACCEPTED(make_open_run, name_groups(4097));
+    ACCEPTED(make_open_run, name_groups(4097), SET_OPTIONAL(m.open_run, per_group, false));
+    ACCEPTED(make_open_run, name_groups(4096), SET_OPTIONAL(m.open_run, per_group, true));
+    INVALID(make_open_run, "per_group", "4097 names", "limit is 4096", name_groups(4097),
+            SET_OPTIONAL(m.open_run, per_group, true));
+    ACCEPTED(make_open_run, name_groups(4097), SET_OPTIONAL(m.open_run, per_group, true),
+             SET_OPTIONAL(m.open_run, fold_depth, 1));
+    ACCEPTED(make_open_run, name_groups(4097), SET_OPTIONAL(m.open_run, per_group, true),
+             set_patterns(&m.open_run.n_exclude, 1, text_of("?.x")));
+}
+
 // ---- The group table ------------------------------------------------------------------------------------------------
 
 static void set_groups(uint32_t n, const char *name, uint64_t numel) {
@@ -200,12 +261,6 @@ static void set_sizes(uint64_t first, uint64_t second) {
     m.table_bytes = 0;
     put_group(first, 0, 0, "a");
     put_group(second, 0, 0, "b");
-}
-
-static char *repeated(char c, size_t n) {
-    memset(m.text + 1024, c, n);
-    m.text[1024 + n] = '\0';
-    return m.text + 1024;
 }
 
 static void set_name(const char *name, uint8_t bytes) {

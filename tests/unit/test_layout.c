@@ -185,6 +185,42 @@ Test(layout, start_vectors_come_where_the_state_goes_in_its_first_step) {
     }
 }
 
+// 40 groups, of which two share a name.
+static void show_forty(struct gd_open_run *open_run, enum gd_per_group per_group, char names[40][8]) {
+    const char *pointers[40];
+    struct gd_error error;
+    for (int i = 0; i < 40; i++) {
+        snprintf(names[i], 8, "%d", i < 39 ? i : 0);
+        pointers[i] = names[i];
+    }
+    open_run->selection.per_group = per_group;
+    cr_assert_eq(gd_group_series_init(&open_run->series, &open_run->selection, pointers, 40, &error), 0);
+}
+
+Test(layout, each_group_that_is_shown_takes_state_and_records) {
+    const struct shape shape = {40, 8, 1, 3, 2, GD_RULE_ADAM, GD_F32, 4};
+    struct gd_open_run open_run = open_run_of(&shape);
+    struct gd_layout without, with;
+    char names[40][8];
+    gd_layout_init(&without, &open_run);
+    show_forty(&open_run, GD_PER_GROUP_ALWAYS, names);
+    gd_layout_init(&with, &open_run);
+
+    uint64_t bytes = 0;
+    for (unsigned quantity = 0; quantity < GD_GROUP_COSINE_LAG + 3; quantity++)
+        for (int i = 0; i < 39; i++) {
+            struct gd_tag_text text;
+            gd_group_tag_describe(quantity, &text);
+            bytes += gd_event_scalar_bytes_max(strlen(text.name) + strlen(names[i]), strlen(text.description));
+        }
+    cr_expect_eq(with.step_records_max - without.step_records_max, bytes);
+    cr_expect_eq(with.state_bytes - without.state_bytes, 39 * sizeof(struct gd_series_state));
+    cr_expect_geq(with.outbox_bytes, 4 * with.step_records_max);
+    cr_expect(with.state_offset[1] - with.state_offset[0] >= with.state_bytes);
+    gd_group_series_deinit(&open_run.series);
+    free(open_run.groups);
+}
+
 // The sum an error message of design.md prints.
 Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
     const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4};

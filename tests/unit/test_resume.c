@@ -33,6 +33,7 @@ static struct gd_open_run *open_run_of(enum gd_rule rule) {
     open_run->n_shadows = 2;
     open_run->shadows[0] = gd_adam_shadow(&open_run->adam, GD_RULE_ADAFOM);
     open_run->shadows[1] = gd_adam_shadow(&open_run->adam, GD_RULE_ADAMW);
+    show_groups(open_run, GD_PER_GROUP_ALWAYS, 0);
     open_run->digest = 12345;
     return open_run;
 }

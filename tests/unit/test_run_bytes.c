@@ -43,7 +43,7 @@ static void use_all_tags(void) {
     }
 }
 
-static void expect_charged(const uint64_t *numel, uint32_t n_groups, uint32_t n_shadows) {
+static void expect_charged(const uint64_t *numel, uint32_t n_groups, uint32_t n_shadows, enum gd_per_group per_group) {
     static const enum gd_rule shadows[SHADOWS] = {GD_RULE_ADAGRAD, GD_RULE_AMSGRAD};
     struct gd_layout layout;
     allocated_bytes = 0;
@@ -51,6 +51,7 @@ static void expect_charged(const uint64_t *numel, uint32_t n_groups, uint32_t n_
     for (uint32_t i = 0; i < n_shadows; i++)
         open_run->shadows[i] = gd_adam_shadow(&open_run->adam, shadows[i]);
     open_run->n_shadows = n_shadows;
+    show_groups(open_run, per_group, 0);
     gd_layout_init(&layout, open_run);
     uint64_t charged = gd_run_own_bytes(open_run, &layout) - GD_RUN_QUEUE_BYTES_MAX;
     start(open_run);
@@ -67,8 +68,9 @@ Test(run_bytes, a_run_allocates_no_more_than_it_is_charged_for) {
     uint64_t many[MANY_GROUPS];
     for (int i = 0; i < MANY_GROUPS; i++)
         many[i] = (uint64_t)i + 1;
-    expect_charged(small, 1, 0);
-    expect_charged(big, 1, 0);
-    expect_charged(many, MANY_GROUPS, 0);
-    expect_charged(many, MANY_GROUPS, SHADOWS);
+    expect_charged(small, 1, 0, GD_PER_GROUP_IF_FEW);
+    expect_charged(big, 1, 0, GD_PER_GROUP_IF_FEW);
+    expect_charged(many, MANY_GROUPS, 0, GD_PER_GROUP_NEVER);
+    expect_charged(many, MANY_GROUPS, SHADOWS, GD_PER_GROUP_NEVER);
+    expect_charged(many, MANY_GROUPS, SHADOWS, GD_PER_GROUP_ALWAYS);
 }

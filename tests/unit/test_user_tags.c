@@ -120,13 +120,15 @@ Test(user_tags, own_tags_are_refused) {
     cr_expect_eq(index, 0, "refused tags take no index");
 }
 
-Test(user_tags, nothing_may_be_called_as_a_shadow_is) {
+Test(user_tags, nothing_may_be_called_as_a_shadow_or_a_group_is) {
     const struct {
         const char *tag;
         bool accepted;
     } cases[] = {
-        {"shadow_amsgrad/A", false}, {"shadow_sgd/anything", false}, {"shadow_adam/", false},    {"shadow_adam", true},
-        {"shadow_lion/A", true},     {"shadow_adamx/A", true},       {"my/shadow_adam/A", true},
+        {"shadow_amsgrad/A", false},    {"shadow_sgd/anything", false}, {"shadow_adam/", false},
+        {"shadow_adam", true},          {"shadow_lion/A", true},        {"shadow_adamx/A", true},
+        {"my/shadow_adam/A", true},     {"group_norm/mine", false},     {"group_cosine_lag7/", false},
+        {"group_cosine_lag33/a", true}, {"group_size/a", true},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         for (int again = 0; again < 2; again++) {
