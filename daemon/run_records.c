@@ -159,10 +159,8 @@ static void list_unwritten(struct gd_run *run) {
     gd_scalar_list_clear(run->scalars);
     list_step_values(run, &held_back);
     set_unwritten(run, &(struct step_values){0});
-    for (uint32_t i = 0; i < run->open_run->series.n_series; i++) {
+    for (uint32_t i = 0; i < run->open_run->series.n_series; i++)
         gd_scalar_list_add_group_values(run->scalars, i, &series[i].unwritten, &series[i].described);
-        series[i].unwritten.present = 0;
-    }
 }
 
 size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close) {

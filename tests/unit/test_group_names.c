@@ -14,6 +14,26 @@
 
 enum { NAMES_MAX = 65536, NAME_BYTES = 256 };
 
+static uint64_t allocated_bytes; // ever, and how often
+static uint64_t allocations;
+
+void *__real_calloc(size_t n, size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+char *__real_strndup(const char *text, size_t bytes);
+char *__wrap_strndup(const char *text, size_t bytes);
+
+void *__wrap_calloc(size_t n, size_t bytes) {
+    allocated_bytes += n * bytes;
+    allocations++;
+    return __real_calloc(n, bytes);
+}
+
+char *__wrap_strndup(const char *text, size_t bytes) {
+    allocated_bytes += bytes + 1;
+    allocations++;
+    return __real_strndup(text, bytes);
+}
+
 // ---- Patterns -------------------------------------------------------------------------------------------------------
 
 Test(group_names, patterns_match_whole_names) {
@@ -274,4 +294,26 @@ Test(group_names, folding_is_fast, .fini = free_names, .timeout = 60) {
     cr_assert_eq(series.n_series, 4096);
     for (uint32_t i = 0; i < NAMES_MAX; i++)
         cr_assert_eq(gd_group_series_of(&series, i), i % 4096);
+}
+
+// ---- Bytes ----------------------------------------------------------------------------------------------------------
+
+Test(group_names, what_it_takes_is_known_before, .fini = free_names) {
+    const uint32_t counts[] = {1, 8, 4096};
+    const struct gd_group_selection selection = {.per_group = GD_PER_GROUP_ALWAYS};
+    make_names(4096, 100);
+    for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+        uint64_t names_bytes = 0;
+        for (uint32_t name = 0; name < counts[i]; name++)
+            names_bytes += strlen(made_names[name]);
+        allocated_bytes = allocations = 0;
+        cr_assert_eq(select_made(&selection, counts[i]), 0, "%s", error.text);
+        uint64_t most = gd_group_series_bytes_max(counts[i], names_bytes);
+        cr_expect_leq(allocated_bytes, most, "%u names", counts[i]);
+        cr_expect_geq(allocated_bytes + 64 * allocations, most, "%u names", counts[i]);
+        uint64_t kept = gd_group_series_bytes(&series, counts[i]);
+        cr_expect(kept > names_bytes + 4 * counts[i] && kept < most, "%u names", counts[i]);
+        gd_group_series_deinit(&series);
+    }
+    cr_expect_eq(gd_group_series_bytes(&series, 4096), 0);
 }

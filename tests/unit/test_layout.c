@@ -221,6 +221,36 @@ Test(layout, each_group_that_is_shown_takes_state_and_records) {
     free(open_run.groups);
 }
 
+// The parts of a run's state that depend on OpenRun lie one behind the other, and the series' part is the last.
+Test(layout, the_states_tails_do_not_overlap) {
+    const struct shape shape = {40, 8, 3, 3, 2, GD_RULE_ADAM, GD_F32, 4};
+    for (n_shadows = 0; n_shadows <= 2; n_shadows++) {
+        struct gd_open_run open_run = open_run_of(&shape);
+        char names[40][8];
+        show_forty(&open_run, GD_PER_GROUP_ALWAYS, names);
+        struct gd_run_state *state = calloc(1, gd_run_state_bytes(&open_run));
+        cr_assert_not_null(state);
+        const struct {
+            void *begin, *end;
+        } parts[] = {
+            {state, state + 1},
+            {gd_run_state_groups(state), gd_run_state_groups(state) + 40},
+            {gd_run_state_rates(state, 40), gd_run_state_rates(state, 40) + 3},
+            {gd_run_state_shadows(state, &open_run), gd_run_state_shadows(state, &open_run) + n_shadows},
+            {gd_run_state_rule_groups(state, &open_run, 1),
+             gd_run_state_rule_groups(state, &open_run, 1) + (size_t)n_shadows * 40},
+            {gd_run_state_series(state, &open_run), gd_run_state_series(state, &open_run) + 39},
+        };
+        for (size_t i = 1; i < ARRAY_SIZE(parts); i++)
+            cr_expect_eq(parts[i].begin, parts[i - 1].end, "%u shadows, part %zu", n_shadows, i);
+        cr_expect_eq((uint8_t *)parts[ARRAY_SIZE(parts) - 1].end, (uint8_t *)state + gd_run_state_bytes(&open_run));
+        free(state);
+        gd_group_series_deinit(&open_run.series);
+        free(open_run.groups);
+    }
+    n_shadows = 0;
+}
+
 // The sum an error message of design.md prints.
 Test(layout, twenty_five_million_parameters_take_800_and_200_megabytes) {
     const struct shape shape = {1, 25000000, 1, 5, 2, GD_RULE_ADAM, GD_F32, 4};
