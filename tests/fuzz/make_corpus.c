@@ -119,6 +119,8 @@ static void write_open_runs(void) {
     static char run[] = "a/b=1,c+d-e_f.g";
     static Gradientd__StreamKind start_streams[] = {GRADIENTD__STREAM_KIND__START_SECOND_MOMENT,
                                                     GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX};
+    static char any[] = "*", one[] = "?*", none[] = "*x*";
+    static char *include[] = {any, one}, *exclude[] = {none, none};
     static Gradientd__Rule shadow_rules[] = {GRADIENTD__RULE__AMSGRAD, GRADIENTD__RULE__SGD};
     for (int rule = GRADIENTD__RULE__SGD; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
         uint8_t table[512];
@@ -159,6 +161,12 @@ static void write_open_runs(void) {
         body.start_streams = start_streams;
         body.n_shadow_rules = rule == GRADIENTD__RULE__ADAGRAD ? 2 : 0;
         body.shadow_rules = shadow_rules;
+        body.has_per_group = body.per_group = rule == GRADIENTD__RULE__ADAFOM;
+        body.n_include = body.n_exclude = rule == GRADIENTD__RULE__ADAFOM ? 2 : 0;
+        body.include = include;
+        body.exclude = exclude;
+        body.has_fold_depth = rule == GRADIENTD__RULE__ADAFOM;
+        body.fold_depth = 1;
         body.has_max_lag = body.has_inflight = rule > 3;
         body.max_lag = body.inflight = (uint32_t)rule;
         body.has_thinning = body.has_absent_counts = body.absent_counts = rule > 5;
