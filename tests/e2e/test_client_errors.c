@@ -5,25 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
-#include "scratch.h"
+#include "fixture.h"
 #include "trainer.h"
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(client_errors, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(client_errors, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 // ---- options
 

@@ -8,27 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
-#include "scratch.h"
+#include "fixture.h"
 #include "trainer.h"
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
 static struct trainer_warnings warnings;
 
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    if (daemon_process.pid > 0)
-        daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(client_faults, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(client_faults, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 static int submit_one(struct gradientd_run *run, int64_t i) {
     float gradient[TRAINER_NUMEL];

@@ -5,30 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
-#include "scratch.h"
+#include "fixture.h"
 #include "trainer.h"
 
 enum { LARGE_NUMEL = 1 << 20, STEPS = 40, LARGE_STEPS = 6 }; // 4 MiB: many times what a socket holds
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
 static struct trainer_warnings warnings;
 static float large[LARGE_NUMEL];
 
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    if (daemon_process.pid > 0)
-        daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(client_inline, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(client_inline, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 static struct gradientd_options options_for(enum gradientd_transport transport, const char *run) {
     struct gradientd_options options = trainer_options(daemon_process.socket, directory, run, &warnings);

@@ -4,28 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
-#include "scratch.h"
+#include "fixture.h"
 #include "trainer.h"
 
 enum { STEPS = 60 };
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
 static struct trainer_warnings warnings;
 
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(client_return, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(client_return, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 static struct gradientd_run *open_run(const char *name, char path[512]) {
     struct gradientd_options options = trainer_options(daemon_process.socket, directory, name, &warnings);

@@ -9,29 +9,13 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "daemon_process.h"
 #include "event_values.h"
+#include "fixture.h"
 #include "gradientd/protocol.h"
 #include "raw_client.h"
-#include "scratch.h"
 #include "trainer.h"
 
-static char directory[SCRATCH_PATH_BYTES];
-static char event_path[SCRATCH_PATH_BYTES + 16]; // of the raw clients' runs
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    snprintf(event_path, sizeof(event_path), "%s/raw.events", directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(daemon, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(daemon, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 // ---- what a client sees in the memory
 

@@ -7,28 +7,14 @@
 #include <string.h>
 
 #include "../unit/element_values.h"
-#include "daemon_process.h"
 #include "event_values.h"
+#include "fixture.h"
 #include "gradientd/protocol.h"
 #include "raw_client.h"
-#include "scratch.h"
 
 enum { STEPS = 12, OTHER_NUMEL = 3001, ELEMENTS = RAW_NUMEL + OTHER_NUMEL };
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(element_types, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(element_types, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 60);
 
 // Values that all three types hold: at most 8 bits, and what has a meaning of its own.
 static float element(uint32_t step, uint32_t i) {

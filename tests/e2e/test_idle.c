@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "daemon_process.h"
+#include "fixture.h"
 #include "process_usage.h"
 #include "raw_client.h"
-#include "scratch.h"
 #include "trainer.h"
 
 enum {
@@ -18,20 +17,7 @@ enum {
     COSTLY_SCALARS = 115000, // 9 bytes each: a message just below its limit
 };
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(idle, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(idle, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 static void expect_idle(void) {
     struct process_usage usage = process_usage_at_rest(daemon_process.pid, QUIET_SECONDS);

@@ -10,11 +10,10 @@
 #include <unistd.h>
 
 #include "bytes.h"
-#include "daemon_process.h"
+#include "fixture.h"
 #include "gradientd/protocol.h"
 #include "process_usage.h"
 #include "raw_client.h"
-#include "scratch.h"
 #include "trainer.h"
 
 enum {
@@ -28,22 +27,7 @@ enum {
 
 static const double QUIET_SECONDS = 0.3;
 
-static char directory[SCRATCH_PATH_BYTES];
-static char event_path[SCRATCH_PATH_BYTES + 16]; // of the raw clients' runs
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    snprintf(event_path, sizeof(event_path), "%s/raw.events", directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(leaks, .init = set_up, .fini = tear_down, .timeout = 240);
+TestSuite(leaks, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 240);
 
 static void expect_nothing_left(struct process_usage before) {
     struct process_usage after = process_usage_at_rest(daemon_process.pid, QUIET_SECONDS);

@@ -7,11 +7,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
+#include "fixture.h"
 #include "offences.h"
 #include "raw_client.h"
-#include "scratch.h"
 #include "text.h"
 #include "trainer.h"
 
@@ -23,22 +22,7 @@ enum {
     NUMEL = WEIGHT_NUMEL + BIAS_NUMEL + HEAD_NUMEL
 };
 
-static char directory[SCRATCH_PATH_BYTES];
-static char event_path[SCRATCH_PATH_BYTES + 16]; // of the raw clients' runs
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    snprintf(event_path, sizeof(event_path), "%s/raw.events", directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(offences, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(offences, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
 // ---- the healthy runs
 

@@ -9,26 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon_process.h"
 #include "event_values.h"
+#include "fixture.h"
 #include "raw_client.h"
-#include "scratch.h"
 #include "trainer.h"
 
-static char directory[SCRATCH_PATH_BYTES];
-static struct daemon_process daemon_process;
-
-static void set_up(void) {
-    scratch_make(directory);
-    daemon_process_start(&daemon_process, directory);
-}
-
-static void tear_down(void) {
-    daemon_process_stop(&daemon_process);
-    scratch_remove(directory);
-}
-
-TestSuite(state_directory, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(state_directory, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 60);
 
 static struct raw_client attach_without_file(void) {
     struct raw_client client = raw_client_connect(daemon_process.socket);
