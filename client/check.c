@@ -2,7 +2,6 @@
 #include <math.h>
 
 #include "internal.h"
-#include "text.h"
 
 // Notes that every tag has a value at `step`; a failure leaves all of them as they were.
 static int use_tags(struct gradientd_run *run, int64_t step, const struct gradientd_scalar *scalars, size_t n_scalars) {
@@ -27,11 +26,11 @@ int client_check_scalars(struct gradientd_run *run, int64_t step, const struct g
                            GRADIENTD_USER_TAGS_MAX);
     if (n_scalars > 0 && !scalars)
         return client_fail(&run->error, EINVAL, "scalars is missing, n_scalars is %zu", n_scalars);
-    for (size_t i = 0; i < n_scalars; i++)
-        if (!scalars[i].tag || !gd_text_is_name(scalars[i].tag))
-            return client_fail(&run->error, EINVAL,
-                               "scalars[%zu].tag must be 1 to %d bytes of UTF-8 without control characters", i,
-                               GRADIENTD_NAME_BYTES_MAX);
+    for (size_t i = 0; i < n_scalars; i++) {
+        int result = client_check_name("scalars", i, ".tag", scalars[i].tag, &run->error);
+        if (result < 0)
+            return result;
+    }
     return use_tags(run, step, scalars, n_scalars);
 }
 

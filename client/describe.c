@@ -36,7 +36,7 @@ static void describe_optimizer(const struct gradientd_options *options, struct d
     optimizer->rule = (Gradientd__Rule)given->rule;
     optimizer->has_bias_correction = given->bias_correction != GRADIENTD_RULE_DEFAULT;
     optimizer->bias_correction = given->bias_correction == GRADIENTD_BIAS_CORRECTED;
-    optimizer->has_maximum_of = given->rule == GRADIENTD_AMSGRAD;
+    optimizer->has_maximum_of = given->rule == GRADIENTD_AMSGRAD || given->maximum_of != 0;
     optimizer->maximum_of =
         (Gradientd__MaximumOf)(given->maximum_of ? given->maximum_of : GRADIENTD_RAW_THEN_CORRECTED);
     optimizer->has_eps_root = true;

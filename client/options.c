@@ -5,16 +5,33 @@
 #include "internal.h"
 #include "text.h"
 
+enum { SHOWN_BYTES = 64 }; // of a text in an error's
+
+int client_check_name(const char *list, size_t index, const char *member, const char *name,
+                      struct gradientd_error *ret_error) {
+    char shown[SHOWN_BYTES];
+    if (!name)
+        return client_fail(ret_error, EINVAL, "%s[%zu]%s is missing; it must be 1 to %d bytes of UTF-8", list, index,
+                           member, GRADIENTD_NAME_BYTES_MAX);
+    if (gd_text_is_name(name))
+        return 0;
+    gd_text_copy_printable(shown, sizeof(shown), name);
+    return client_fail(ret_error, EINVAL,
+                       "%s[%zu]%s has %zu bytes, \"%s\"; it must be 1 to %d bytes of UTF-8 without control characters",
+                       list, index, member, strlen(name), shown, GRADIENTD_NAME_BYTES_MAX);
+}
+
 static int check_groups(const struct gradientd_options *options, struct gradientd_error *ret_error) {
-    if (options->n_groups < 1 || options->n_groups > GRADIENTD_GROUPS_MAX || !options->groups)
+    if (options->n_groups < 1 || options->n_groups > GRADIENTD_GROUPS_MAX)
         return client_fail(ret_error, EINVAL, "n_groups is %zu, the limits are 1 and %d", options->n_groups,
                            GRADIENTD_GROUPS_MAX);
+    if (!options->groups)
+        return client_fail(ret_error, EINVAL, "groups is missing, n_groups is %zu", options->n_groups);
     for (size_t i = 0; i < options->n_groups; i++) {
         const struct gradientd_group *group = &options->groups[i];
-        if (!group->name || !gd_text_is_name(group->name))
-            return client_fail(ret_error, EINVAL,
-                               "groups[%zu].name must be 1 to %d bytes of UTF-8 without control characters", i,
-                               GRADIENTD_NAME_BYTES_MAX);
+        int result = client_check_name("groups", i, ".name", group->name, ret_error);
+        if (result < 0)
+            return result;
         if (group->parameter_group >= options->n_parameter_groups)
             return client_fail(ret_error, EINVAL, "groups[%zu].parameter_group is %u, there are %zu", i,
                                group->parameter_group, options->n_parameter_groups);
@@ -27,12 +44,14 @@ static int check_paths(const struct gradientd_options *options, struct gradientd
         return client_fail(ret_error, EINVAL, "logdir is empty; NULL means the daemon's state directory");
     if (options->logdir && strstr(options->logdir, "://"))
         return client_fail(ret_error, EINVAL, "logdir is %s: event files go to a local directory", options->logdir);
-    if (options->run && !gd_text_is_run(options->run))
-        return client_fail(ret_error, EINVAL,
-                           "run must be a relative path of components [A-Za-z0-9._=,+-], none of "
-                           "them . or .., at most %d bytes",
-                           GRADIENTD_RUN_BYTES_MAX);
-    return 0;
+    if (!options->run || gd_text_is_run(options->run))
+        return 0;
+    char shown[SHOWN_BYTES];
+    gd_text_copy_printable(shown, sizeof(shown), options->run);
+    return client_fail(ret_error, EINVAL,
+                       "run is \"%s\"; it must be a relative path of components [A-Za-z0-9._=,+-] of at most %d bytes, "
+                       "none of them . or .., %d bytes in all",
+                       shown, GRADIENTD_NAME_BYTES_MAX, GRADIENTD_RUN_BYTES_MAX);
 }
 
 static int check_times(const struct gradientd_options *options, struct gradientd_error *ret_error) {
@@ -54,10 +73,11 @@ static int check_patterns(const char *name, const char *const *patterns, size_t 
         return client_fail(ret_error, EINVAL, "n_%s is %zu, the limit is %d", name, n_patterns, GRADIENTD_PATTERNS_MAX);
     if (n_patterns > 0 && !patterns)
         return client_fail(ret_error, EINVAL, "%s is missing, n_%s is %zu", name, name, n_patterns);
-    for (size_t i = 0; i < n_patterns; i++)
-        if (!patterns[i] || !gd_text_is_name(patterns[i]))
-            return client_fail(ret_error, EINVAL, "%s[%zu] must be 1 to %d bytes of UTF-8 without control characters",
-                               name, i, GRADIENTD_NAME_BYTES_MAX);
+    for (size_t i = 0; i < n_patterns; i++) {
+        int result = client_check_name(name, i, "", patterns[i], ret_error);
+        if (result < 0)
+            return result;
+    }
     return 0;
 }
 
@@ -71,6 +91,9 @@ static int check_choices(const struct gradientd_options *options, struct gradien
     if ((unsigned)options->per_group > GRADIENTD_PER_GROUP_OFF)
         return client_fail(ret_error, EINVAL, "per_group is %d, the limits are 0 and %d", (int)options->per_group,
                            GRADIENTD_PER_GROUP_OFF);
+    if ((unsigned)options->optimizer.bias_correction > GRADIENTD_NO_BIAS_CORRECTION)
+        return client_fail(ret_error, EINVAL, "optimizer.bias_correction is %d, the limits are 0 and %d",
+                           (int)options->optimizer.bias_correction, GRADIENTD_NO_BIAS_CORRECTION);
     if (options->n_shadow_rules > GRADIENTD_ADAFOM)
         return client_fail(ret_error, EINVAL, "n_shadow_rules is %zu, there are %d rules", options->n_shadow_rules,
                            GRADIENTD_ADAFOM);
@@ -102,10 +125,12 @@ int client_check_options(const struct gradientd_options *options, struct gradien
                            "options_bytes is %zu, this library's is %zu: start from "
                            "gradientd_options_default()",
                            options->options_bytes, sizeof(*options));
-    if (options->n_parameter_groups < 1 || options->n_parameter_groups > GRADIENTD_PARAMETER_GROUPS_MAX ||
-        !options->parameter_groups)
+    if (options->n_parameter_groups < 1 || options->n_parameter_groups > GRADIENTD_PARAMETER_GROUPS_MAX)
         return client_fail(ret_error, EINVAL, "n_parameter_groups is %zu, the limits are 1 and %d",
                            options->n_parameter_groups, GRADIENTD_PARAMETER_GROUPS_MAX);
+    if (!options->parameter_groups)
+        return client_fail(ret_error, EINVAL, "parameter_groups is missing, n_parameter_groups is %zu",
+                           options->n_parameter_groups);
     int result = check_paths(options, ret_error);
     if (result == 0)
         result = check_times(options, ret_error);

@@ -1,4 +1,4 @@
-// Wrong arguments: each answer names the field, the value and the limit, and costs the trainer nothing else.
+// Wrong steps and scalars: each answer names the field, the value and the limit, and costs the trainer nothing else.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <math.h>
@@ -11,165 +11,9 @@
 
 TestSuite(client_errors, .init = fixture_set_up, .fini = fixture_tear_down, .timeout = 120);
 
-// ---- options
-
-static const struct gradientd_group unnamed[] = {{.name = "", .numel = 1}};
-static const struct gradientd_group nameless[] = {{.name = NULL, .numel = 1}};
-static const struct gradientd_group control[] = {{.name = "a\nb", .numel = 1}};
-static const struct gradientd_group not_utf8[] = {{.name = "\xff", .numel = 1}};
-static const struct gradientd_group stray[] = {{.name = "a", .numel = 1},
-                                               {.name = "b", .numel = 1, .parameter_group = 1}};
-static const struct gradientd_group empty[] = {{.name = "a", .numel = 0}};
-// One element more than goes inline, and more than counts in 64 bits.
-static const struct gradientd_group large[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = 1 << 28}};
-static const struct gradientd_group overflowing[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = UINT64_MAX}};
-static const enum gradientd_rule own_rule[] = {GRADIENTD_SGD};
-static const enum gradientd_rule unknown_rule[] = {(enum gradientd_rule)8};
-static const char *const patterns[] = {"*", NULL};
-static const char *const empty_pattern[] = {""};
-static const float *const no_vectors[] = {NULL, NULL};
-static const struct gradientd_parameter_group bad_beta2[] = {{.beta2 = 1.0}};
-static const struct gradientd_parameter_group nan_start_rate[] = {{.start_learning_rate = (double)NAN}};
-static const struct gradientd_parameter_group bad_eps[] = {{.eps = -1.0}};
-
-// What to put into good options; what is 0 stays as it is.
-struct spoiling {
-    void (*apply)(struct gradientd_options *options);
-    int code;
-    const char *parts[3]; // of the error's text
-};
-
-#define SPOIL(name, assignment)                                                                                        \
-    static void name(struct gradientd_options *options) {                                                              \
-        assignment;                                                                                                    \
-    }
-
-SPOIL(empty_logdir, options->logdir = "")
-SPOIL(remote_logdir, options->logdir = "gs://bucket/runs")
-SPOIL(file_as_logdir, options->logdir = "/dev/null")
-SPOIL(run_above, options->run = "../elsewhere")
-SPOIL(run_absolute, options->run = "/elsewhere")
-SPOIL(run_with_space, options->run = "a b")
-SPOIL(wrong_bytes, options->options_bytes = sizeof(*options) - 8)
-SPOIL(no_bytes, options->options_bytes = 0)
-SPOIL(no_groups, options->n_groups = 0)
-SPOIL(null_groups, options->groups = NULL)
-SPOIL(many_groups, options->n_groups = 65537)
-SPOIL(no_parameter_groups, options->n_parameter_groups = 0)
-SPOIL(many_parameter_groups, options->n_parameter_groups = 4097)
-SPOIL(group_unnamed, options->groups = unnamed; options->n_groups = 1)
-SPOIL(group_nameless, options->groups = nameless; options->n_groups = 1)
-SPOIL(group_control, options->groups = control; options->n_groups = 1)
-SPOIL(group_not_utf8, options->groups = not_utf8; options->n_groups = 1)
-SPOIL(group_stray, options->groups = stray; options->n_groups = 2)
-SPOIL(group_empty, options->groups = empty; options->n_groups = 1)
-SPOIL(lag_zero, options->max_lag = 0)
-SPOIL(lag_large, options->max_lag = 33)
-SPOIL(inflight_zero, options->inflight = 0)
-SPOIL(inflight_large, options->inflight = 65)
-SPOIL(rule_zero, options->optimizer.rule = (enum gradientd_rule)0)
-SPOIL(beta2_one, options->parameter_groups = bad_beta2)
-SPOIL(eps_negative, options->parameter_groups = bad_eps)
-SPOIL(first_step_negative, options->first_step = -1)
-SPOIL(stride_zero, options->stride = 0)
-SPOIL(element_type_large, options->element_type = (enum gradientd_element_type)4)
-SPOIL(element_type_negative, options->element_type = (enum gradientd_element_type) - 1)
-SPOIL(transport_large, options->transport = (enum gradientd_transport)3)
-SPOIL(per_group_large, options->per_group = (enum gradientd_per_group)3)
-SPOIL(shadows_many, options->n_shadow_rules = 8)
-SPOIL(shadows_missing, options->n_shadow_rules = 1)
-SPOIL(shadow_of_itself, options->shadow_rules = own_rule; options->n_shadow_rules = 1)
-SPOIL(shadow_unknown, options->shadow_rules = unknown_rule; options->n_shadow_rules = 1)
-SPOIL(include_many, options->include = patterns; options->n_include = 65)
-SPOIL(include_missing, options->n_include = 1)
-SPOIL(include_null, options->include = patterns; options->n_include = 2)
-SPOIL(exclude_many, options->exclude = patterns; options->n_exclude = 65)
-SPOIL(exclude_missing, options->n_exclude = 1)
-SPOIL(exclude_empty, options->exclude = empty_pattern; options->n_exclude = 1)
-SPOIL(inline_large, options->transport = GRADIENTD_INLINE; options->groups = large; options->n_groups = 2)
-SPOIL(inline_overflow, options->transport = GRADIENTD_INLINE; options->groups = overflowing; options->n_groups = 2)
-SPOIL(inline_half_large, options->transport = GRADIENTD_INLINE_DEFLATED; options->groups = large; options->n_groups = 2;
-      options->element_type = GRADIENTD_BF16; options->start_second_moment = no_vectors)
-SPOIL(start_rate_nan, options->parameter_groups = nan_start_rate)
-SPOIL(time_nan, options->wall_time = (double)NAN)
-SPOIL(connect_negative, options->connect_timeout = -1.0)
-SPOIL(stall_negative, options->max_stall = -0.5)
-SPOIL(close_nan, options->close_timeout = (double)NAN)
-
-static const struct spoiling spoilings[] = {
-    {empty_logdir, EINVAL, {"logdir is empty", "NULL"}},
-    {remote_logdir, EINVAL, {"logdir", "gs://bucket/runs", "local"}},
-    {file_as_logdir, ENOTDIR, {"/dev/null", "event file"}},
-    {run_above, EINVAL, {"run", "1023"}},
-    {run_absolute, EINVAL, {"run", "1023"}},
-    {run_with_space, EINVAL, {"run", "1023"}},
-    {wrong_bytes, EINVAL, {"options_bytes", "gradientd_options_default"}},
-    {no_bytes, EINVAL, {"options_bytes is 0"}},
-    {no_groups, EINVAL, {"n_groups is 0", "65536"}},
-    {null_groups, EINVAL, {"groups"}},
-    {many_groups, EINVAL, {"n_groups is 65537", "65536"}},
-    {no_parameter_groups, EINVAL, {"n_parameter_groups is 0", "4096"}},
-    {many_parameter_groups, EINVAL, {"n_parameter_groups is 4097", "4096"}},
-    {group_unnamed, EINVAL, {"groups[0].name", "255"}},
-    {group_nameless, EINVAL, {"groups[0].name", "255"}},
-    {group_control, EINVAL, {"groups[0].name", "255"}},
-    {group_not_utf8, EINVAL, {"groups[0].name", "UTF-8"}},
-    {group_stray, EINVAL, {"groups[1].parameter_group is 1", "1"}},
-    {group_empty, EBADMSG, {"numel of group 0 is 0", "at least 1"}},
-    {lag_zero, EBADMSG, {"max_lag is 0", "1 and 32"}},
-    {lag_large, EBADMSG, {"max_lag is 33", "1 and 32"}},
-    {inflight_zero, EBADMSG, {"inflight is 0", "1 and 64"}},
-    {inflight_large, EBADMSG, {"inflight is 65", "1 and 64"}},
-    {rule_zero, EBADMSG, {"rule is 0", "1 and 7"}},
-    {beta2_one, EBADMSG, {"beta2 is 1", "below 1"}},
-    {eps_negative, EBADMSG, {"eps is -1", "not negative"}},
-    {first_step_negative, EBADMSG, {"first_step is -1", "not be negative"}},
-    {stride_zero, EINVAL, {"stride is 0", "at least 1"}},
-    {element_type_large, EINVAL, {"element_type is 4", "0 and 3"}},
-    {element_type_negative, EINVAL, {"element_type is -1", "0 and 3"}},
-    {transport_large, EINVAL, {"transport is 3", "0 and 2"}},
-    {per_group_large, EINVAL, {"per_group is 3", "0 and 2"}},
-    {shadows_many, EINVAL, {"n_shadow_rules is 8", "7"}},
-    {shadows_missing, EINVAL, {"shadow_rules is missing"}},
-    {shadow_of_itself, EBADMSG, {"shadow_rules"}},
-    {shadow_unknown, EBADMSG, {"shadow_rules", "8"}},
-    {include_many, EINVAL, {"n_include is 65", "64"}},
-    {include_missing, EINVAL, {"include is missing"}},
-    {include_null, EINVAL, {"include[1]", "255"}},
-    {exclude_many, EINVAL, {"n_exclude is 65", "64"}},
-    {exclude_missing, EINVAL, {"exclude is missing"}},
-    {exclude_empty, EINVAL, {"exclude[0]", "255"}},
-    {inline_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
-    {inline_overflow, EINVAL, {"groups[1].numel is 18446744073709551615", "transport inline", "268435456"}},
-    {inline_half_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
-    {start_rate_nan, EBADMSG, {"start_learning_rate", "finite"}},
-    {time_nan, EINVAL, {"wall_time", "finite"}},
-    {connect_negative, EINVAL, {"connect_timeout", "-1", "negative"}},
-    {stall_negative, EINVAL, {"max_stall", "-0.5", "negative"}},
-    {close_nan, EINVAL, {"close_timeout", "nan", "negative"}},
-};
-
 static void expect_parts(const char *text, const char *const parts[3]) {
     for (int i = 0; i < 3 && parts[i]; i++)
         cr_assert(strstr(text, parts[i]), "\"%s\" does not say \"%s\"", text, parts[i]);
-}
-
-Test(client_errors, wrong_options_are_named) {
-    size_t fds = scratch_count_fds(0);
-    for (size_t i = 0; i < sizeof(spoilings) / sizeof(spoilings[0]); i++) {
-        const struct spoiling *spoiling = &spoilings[i];
-        struct gradientd_options options = trainer_options(daemon_process.socket, directory, "wrong", NULL);
-        struct gradientd_run *run = (struct gradientd_run *)&options; // anything but NULL
-        struct gradientd_error error;
-        spoiling->apply(&options);
-        int result = gradientd_open(&options, &run, &error);
-        cr_assert_eq(result, -spoiling->code, "%s: %d is not %d: %s", spoiling->parts[0], result, -spoiling->code,
-                     error.text);
-        cr_assert_eq(error.code, spoiling->code, "%s", spoiling->parts[0]);
-        cr_assert_null(run, "%s", spoiling->parts[0]);
-        expect_parts(error.text, spoiling->parts);
-        cr_assert_eq(scratch_count_fds(0), fds, "%s: a descriptor leaked", spoiling->parts[0]);
-    }
 }
 
 Test(client_errors, run_takes_four_descriptors_and_gives_them_back) {
@@ -213,9 +57,11 @@ Test(client_errors, nobody_at_the_socket) {
 // ---- steps
 
 static const double rate_nan[] = {(double)NAN};
+static const double rate_infinite[] = {(double)INFINITY};
 static const double one[] = {1.0};
 static const double negative[] = {-1.0};
 static const struct gradientd_scalar bad_tags[] = {{"good", 1.0f}, {"", 2.0f}};
+static const struct gradientd_scalar no_utf8_tag[] = {{"loss\xe2\x82", 1.0f}};
 static const struct gradientd_scalar null_tag[] = {{NULL, 1.0f}};
 static const struct gradientd_scalar own_tag[] = {{"gradient/norm", 1.0f}};
 static const struct gradientd_scalar twice[] = {{"good", 1.0f}, {"good", 2.0f}};
@@ -236,10 +82,13 @@ SPOIL_STEP(step_back, step->step -= 3)
 SPOIL_STEP(optimizer_step_same, step->optimizer_step = 10)
 SPOIL_STEP(step_time_nan, step->wall_time = (double)INFINITY)
 SPOIL_STEP(rates_missing, step->learning_rates = NULL)
+SPOIL_STEP(step_time_infinite, step->wall_time = -(double)INFINITY)
+SPOIL_STEP(rates_infinite, step->learning_rates = rate_infinite)
 SPOIL_STEP(rates_nan, step->learning_rates = rate_nan)
 SPOIL_STEP(step_beta2_one, step->beta2 = one)
 SPOIL_STEP(step_eps_negative, step->eps = negative)
 SPOIL_STEP(tag_empty, step->scalars = bad_tags; step->n_scalars = 2)
+SPOIL_STEP(tag_not_utf8, step->scalars = no_utf8_tag; step->n_scalars = 1)
 SPOIL_STEP(tag_null, step->scalars = null_tag; step->n_scalars = 1)
 SPOIL_STEP(tag_own, step->scalars = own_tag; step->n_scalars = 1)
 SPOIL_STEP(tag_twice, step->scalars = twice; step->n_scalars = 2)
@@ -252,12 +101,15 @@ static const struct step_spoiling step_spoilings[] = {
     {step_back, {"step is 8", "above the last one, 10"}},
     {optimizer_step_same, {"optimizer_step is 10", "above the last applied one, 10"}},
     {step_time_nan, {"wall_time is inf", "finite"}},
+    {step_time_infinite, {"wall_time is -inf", "finite"}},
+    {rates_infinite, {"learning_rates[0] is inf", "finite"}},
     {rates_missing, {"learning_rates is missing"}},
     {rates_nan, {"learning_rates[0] is nan", "finite"}},
     {step_beta2_one, {"beta2[0] is 1", "below 1"}},
     {step_eps_negative, {"eps[0] is -1", "not negative"}},
-    {tag_empty, {"scalars[1].tag", "255"}},
-    {tag_null, {"scalars[0].tag", "255"}},
+    {tag_empty, {"scalars[1].tag has 0 bytes", "255"}},
+    {tag_not_utf8, {"scalars[0].tag has 6 bytes, \"loss??\"", "UTF-8"}},
+    {tag_null, {"scalars[0].tag is missing", "255"}},
     {tag_own, {"scalars[0]", "gradient/norm", "the daemon writes itself"}},
     {tag_twice, {"scalars[1]", "step 11", "not above its last one, 11"}},
     {tag_old, {"scalars[0]", "step 11", "not above its last one, 20"}},
