@@ -175,7 +175,7 @@ class Reference:
                 "non_finite": np.sum(~np.isfinite(all_sent)),
             }
             for lag in range(1, self.run.max_lag + 1):
-                cosine = self._group_cosine(step - lag, present, gradients)
+                cosine = self._group_cosine(step - lag * self.run.stride, present, gradients)
                 if cosine is not None:
                     found[f"cosine_lag{lag}"] = cosine
             found |= self._group_ratios(name, present)
