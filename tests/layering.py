@@ -17,7 +17,7 @@ INCLUDE_PATHS = ("include", "daemon")  # beside the including file's own folder
 
 # Without I/O, clock or threads: all that a pure layer may include of the system.
 PURE_HEADERS = set("assert.h errno.h float.h limits.h math.h stdbool.h stddef.h stdint.h stdlib.h string.h".split())
-PURE_HEADERS |= {"immintrin.h", "nmmintrin.h", "arm_neon.h", "arm_acle.h"}
+PURE_HEADERS |= {"cpuid.h", "immintrin.h", "nmmintrin.h", "arm_neon.h", "arm_acle.h"}
 
 # These belong to the layers that name them.
 LIBRARIES = {
@@ -53,7 +53,7 @@ LAYERS = {
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
-    "kernels": layer("daemon/kernels", "dispatch kernels scalar", "numbers", pure=True),
+    "kernels": layer("daemon/kernels", "avx2 avx512 chunk_sums dispatch fused kernels scalar", "numbers", pure=True),
     "diagnostics": layer("daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True),
     # writing
     "event": layer("daemon", "event", "base", "protobuf"),

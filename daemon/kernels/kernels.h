@@ -96,6 +96,15 @@ struct gd_kernels {
 // The reference, in portable C.
 extern const struct gd_kernels gd_kernels_scalar;
 
+// Those for an instruction set; they give the reference's results to the last bit.
+#ifdef __x86_64__
+extern const struct gd_kernels gd_kernels_avx512;
+extern const struct gd_kernels gd_kernels_avx2;
+#endif
+
 // The kernels of this process, chosen once; the environment variable GRADIENTD_KERNELS names one instead.
 // Returns 0, or -EINVAL when that name is unknown or not supported by this machine.
 int gd_kernels_select(const char *name, const struct gd_kernels **ret_kernels);
+
+// Variant `index` of those this build has, fastest first, and whether this machine can run it; NULL behind the last.
+const struct gd_kernels *gd_kernels_variant(size_t index, bool *ret_supported);

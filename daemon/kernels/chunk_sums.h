@@ -1,0 +1,123 @@
+// What every kernel does alike: the lanes of a chunk's sums, how they are flushed and reduced, what a chunk must be.
+#pragma once
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels.h"
+
+// Float expressions must round at every step, or the lanes of two machines part.
+_Static_assert(FLT_EVAL_METHOD == 0, "float arithmetic must be done in float");
+#ifdef __FAST_MATH__
+#error "the kernels' contract does not survive -ffast-math"
+#endif
+
+_Static_assert(GD_FLUSH_ELEMS % GD_LANES == 0, "a block is a whole number of rows");
+_Static_assert(GD_CHUNK_ELEMS % GD_FLUSH_ELEMS == 0, "a chunk is a whole number of blocks");
+
+// One sum: float lanes of the current block, double lanes of the blocks before.
+struct lane_sum {
+    float partial[GD_LANES];
+    double total[GD_LANES];
+};
+
+// The sums over active coordinates.
+struct adam_sums {
+    struct lane_sum A;
+    struct lane_sum B;
+    struct lane_sum C;
+    struct lane_sum D;
+    struct lane_sum relative_square;
+    float step_size_min[GD_LANES];
+};
+
+struct chunk_sums {
+    struct lane_sum squared_norm;
+    struct lane_sum dot[GD_LAG_MAX];
+    struct adam_sums adam;
+    float max_abs[GD_LANES];
+    uint64_t non_finite;
+    uint64_t active;
+};
+
+// Comparisons instead of fminf and fmaxf, whose result for a NaN or for zeros of two signs is left open in places:
+// these give the second operand unless the first wins, which is also what minps and maxps do.
+static inline float lesser(float a, float b) {
+    return a < b ? a : b;
+}
+
+static inline float greater(float a, float b) {
+    return a > b ? a : b;
+}
+
+static inline void lane_sum_flush(struct lane_sum *sum) {
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        sum->total[lane] += (double)sum->partial[lane];
+        sum->partial[lane] = 0.0f;
+    }
+}
+
+static inline double lane_sum_reduce(const struct lane_sum *sum) {
+    double lane[GD_LANES];
+
+    memcpy(lane, sum->total, sizeof(lane));
+    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
+        for (size_t i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    }
+    return lane[0];
+}
+
+static inline void chunk_sums_init(struct chunk_sums *sums) {
+    memset(sums, 0, sizeof(*sums));
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        sums->adam.step_size_min[lane] = INFINITY;
+}
+
+static inline void fill_step_sums(const struct gd_chunk *chunk, const struct chunk_sums *sums,
+                                  struct gd_step_sums *ret_sums) {
+    const struct adam_sums *adam = &sums->adam;
+
+    gd_step_sums_init(ret_sums);
+    ret_sums->elements = chunk->elems;
+    ret_sums->zeros = chunk->elems - sums->non_finite - sums->active;
+    ret_sums->non_finite = sums->non_finite;
+    ret_sums->active = sums->active;
+    ret_sums->squared_norm = lane_sum_reduce(&sums->squared_norm);
+    for (uint32_t i = 0; i < chunk->lags; i++)
+        ret_sums->dot[i] = lane_sum_reduce(&sums->dot[i]);
+    ret_sums->A = lane_sum_reduce(&adam->A);
+    ret_sums->B = lane_sum_reduce(&adam->B);
+    ret_sums->C = lane_sum_reduce(&adam->C);
+    ret_sums->D = lane_sum_reduce(&adam->D);
+    ret_sums->relative_square = lane_sum_reduce(&adam->relative_square);
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        ret_sums->max_abs = greater(sums->max_abs[lane], ret_sums->max_abs);
+        ret_sums->step_size_min = lesser(adam->step_size_min[lane], ret_sums->step_size_min);
+    }
+}
+
+static inline bool is_aligned(const void *pointer, size_t alignment) {
+    return (uintptr_t)pointer % alignment == 0;
+}
+
+static inline void assert_preconditions(const struct gd_chunk *chunk) {
+    enum { STATE_ALIGNMENT = 64 };
+
+    assert(chunk->elems <= GD_CHUNK_ELEMS);
+    assert(chunk->lags <= GD_LAG_MAX);
+    assert(chunk->type >= GD_F32 && chunk->type <= GD_F16);
+    assert(chunk->elems == 0 || chunk->gradient);
+    assert(is_aligned(chunk->gradient, gd_element_bytes(chunk->type)));
+    for (uint32_t i = 0; i < chunk->lags; i++)
+        assert(is_aligned(chunk->history[i], gd_element_bytes(chunk->type)));
+
+    assert(!chunk->root == !chunk->root_next);
+    assert(!chunk->maximum == !chunk->maximum_next);
+    assert(!chunk->maximum || chunk->root);
+    assert(!chunk->root || (chunk->step && chunk->root != chunk->root_next));
+    assert(is_aligned(chunk->root, STATE_ALIGNMENT) && is_aligned(chunk->root_next, STATE_ALIGNMENT));
+    assert(is_aligned(chunk->maximum, STATE_ALIGNMENT) && is_aligned(chunk->maximum_next, STATE_ALIGNMENT));
+}
