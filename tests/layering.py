@@ -54,7 +54,9 @@ LAYERS = {
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
     "kernels": layer("daemon/kernels", "avx2 avx512 chunk_sums dispatch fused kernels scalar", "numbers", pure=True),
-    "diagnostics": layer("daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True),
+    "diagnostics": layer(
+        "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
+    ),
     # writing
     "event": layer("daemon", "event", "base", "protobuf"),
     "files": layer("daemon", "event_file state_directory", "base"),

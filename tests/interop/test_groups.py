@@ -138,8 +138,8 @@ def test_steps_that_were_not_applied(daemon, tmp_path):
 
 @pytest.mark.parametrize("rule", ["sgd", "rmsprop", "adagrad", "amsgrad"])
 def test_rules(rule, daemon, tmp_path):
-    maximum_of = "corrected" if rule == "amsgrad" else "default"
-    run = some_run(["a.x", "a.y", "b.x"], per_group=True, fold_depth=1, optimizer=Optimizer(rule, maximum_of=maximum_of))
+    optimizer = Optimizer(rule, maximum_of="corrected" if rule == "amsgrad" else "default")
+    run = some_run(["a.x", "a.y", "b.x"], per_group=True, fold_depth=1, optimizer=optimizer)
     check(run, some_records(run, steps=40), daemon, tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_run_attached_in_mid_training_is_silent_for_each_group(daemon, tmp_pat
 
 
 def test_thinned_series_carry_the_windows_maxima(daemon, tmp_path):
-    """Across step 10,000: written are the first snapshot of each ten, with maxima since the one before, and the last."""
+    """Past 10,000 the first snapshot of each ten is written, with maxima since the one before, and the last."""
     run = some_run(["a", "b"], per_group=True, no_thinning=False, first_step=9990)
     records = some_records(run, steps=58, first_step=9990, absent=lambda step, group: group == 1 and step == 10020)
     records[10014 - 9990].gradients[0][:3] = [500.0, np.nan, np.nan]
