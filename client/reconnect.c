@@ -2,7 +2,6 @@
 // taken a step at a time from inside the trainer's calls, and none of the steps waits for an answer.
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "group_tags.h"
 #include <sys/random.h>
 
+#include "gradientd/protocol.h"
+#include "group_tags.h"
 #include "quota.h"
 
 enum {

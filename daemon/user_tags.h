@@ -5,8 +5,6 @@
 #include <stdint.h>
 
 #include "error.h"
-#include "gradientd/protocol.h"
-#include "tags.h"
 
 struct gd_user_tags;
 

@@ -4,12 +4,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "../unit/element_values.h"
 #include "event_values.h"
 #include "fixture.h"
-#include "gradientd/protocol.h"
 #include "raw_client.h"
 
 enum { STEPS = 12, OTHER_NUMEL = 3001, ELEMENTS = RAW_NUMEL + OTHER_NUMEL };

@@ -4,12 +4,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "fixture.h"
 #include "gradientd/protocol.h"
 #include "process_usage.h"

@@ -3,7 +3,6 @@
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "adam_cases.h"
 #include "start_vector.h"

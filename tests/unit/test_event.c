@@ -2,7 +2,6 @@
 #include <math.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"

@@ -2,7 +2,6 @@
 // pieces are cut.
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

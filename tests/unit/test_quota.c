@@ -3,7 +3,6 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
-#include <string.h>
 
 static const uint64_t MS = 1000000, SECOND = 1000000000; // ns
 

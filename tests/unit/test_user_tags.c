@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "tags.h"
+
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 static struct gd_user_tags *tags;
