@@ -78,7 +78,7 @@ static int become_daemon(void *context) {
     if (take_descriptors(starter->fd) == 0 && sigprocmask(SIG_SETMASK, &none, NULL) == 0)
         execve(starter->program, arguments, environ);
     starter->error = errno;
-    _exit(EXIT_FAILURE);
+    return EXIT_FAILURE;
 }
 
 // In the child: ends once the daemon is on its way, which makes that an orphan.
@@ -86,7 +86,7 @@ static int start(void *context) {
     struct starter *starter = context;
     if (clone(become_daemon, starter->daemon_stack, CLONE_VM | CLONE_VFORK, starter) < 0)
         starter->error = errno;
-    _exit(EXIT_SUCCESS);
+    return EXIT_SUCCESS;
 }
 
 // Runs the program with `fd` as its connection. Child and grandchild run on stacks of their own in the trainer's memory
