@@ -22,13 +22,13 @@ bool gd_session_has_run(const struct gd_session *session) {
     return session->phase == SESSION_RUNNING || (session->phase == SESSION_OVER && session->run && session->run->file);
 }
 
-// Ends the protocol for this client; its run, if any, is finished as after the trainer's death.
 void gd_session_leave(struct gd_session *session) {
+    bool unanswered = session->phase == SESSION_CHECKING; // so its trainer tries again, and goes on with the run
     session->phase = SESSION_OVER;
     if (session->connection)
         gd_connection_close(session->connection);
     if (session->run)
-        gd_run_stop(session->run, false);
+        gd_run_stop(session->run, unanswered && !session->trainer_gone);
 }
 
 void gd_session_refuse(struct gd_session *session, int result, struct gd_error *error) {

@@ -61,7 +61,8 @@ struct gd_session {
 // The run's name, for the log.
 const char *gd_session_run_name(const struct gd_session *session);
 
-// Ends the protocol for this client; its run, if any, is finished as after the trainer's death.
+// Ends the protocol for this client; its run, if any, is finished as after the trainer's death, or left to be gone on
+// with where Attach was not answered.
 void gd_session_leave(struct gd_session *session);
 
 // Answers a fault, *error where `result` is -EBADMSG, and leaves.

@@ -72,23 +72,24 @@ static void send_attach(struct raw_client *client, int memory, int event_file) {
     close(event_file);
 }
 
-// The daemon is told to stop while it waits for the file: the trainer goes on with the run elsewhere.
-Test(hung_files, a_stopping_daemon_ends_no_run_that_waits_for_its_file) {
+// Attaches memory with a file that hangs, and waits until the daemon is looking at it.
+static int attach_hung(struct raw_client *client) {
+    *client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(client, RAW_LAID_OUT, NULL);
+    int memory = raw_memory_new(client->total_bytes, RAW_MEMORY_SEALS);
+    send_attach(client, memory, open_hung());
+    expect_others_served();
+    return memory;
+}
+
+// Another daemon goes on with the run in `memory` (consumed).
+static void expect_goes_on_consume(int memory) {
     struct raw_snapshot snapshot;
     char path[SCRATCH_PATH_BYTES + 16];
     snprintf(path, sizeof(path), "%s/good", directory);
-    struct raw_client client = raw_client_connect(daemon_process.socket);
-    raw_client_advance(&client, RAW_LAID_OUT, NULL);
-    int memory = raw_memory_new(client.total_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-    send_attach(&client, memory, open_hung());
-    expect_others_served(); // so this one's is being checked
-    cr_assert_eq(kill(daemon_process.pid, SIGTERM), 0);
-    cr_assert_null(raw_client_receive(&client));
-    raw_client_close(&client);
     daemon_process_kill(&daemon_process);
-
     daemon_process_start(&daemon_process, directory);
-    client = raw_client_connect(daemon_process.socket);
+    struct raw_client client = raw_client_connect(daemon_process.socket);
     raw_client_advance(&client, RAW_LAID_OUT, NULL);
     send_attach(&client, memory, open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     close(memory);
@@ -102,6 +103,25 @@ Test(hung_files, a_stopping_daemon_ends_no_run_that_waits_for_its_file) {
     cr_expect_eq(message->released->committed_sequence, 2, "the run had been ended");
     gradientd__daemon_message__free_unpacked(message, NULL);
     raw_client_close(&client);
+}
+
+// The daemon is told to stop while it waits for the file: the trainer goes on with the run elsewhere.
+Test(hung_files, a_stopping_daemon_ends_no_run_that_waits_for_its_file) {
+    struct raw_client client;
+    int memory = attach_hung(&client);
+    cr_assert_eq(kill(daemon_process.pid, SIGTERM), 0);
+    cr_assert_null(raw_client_receive(&client));
+    raw_client_close(&client);
+    expect_goes_on_consume(memory);
+}
+
+// The trainer gives up waiting for Attached, to try again.
+Test(hung_files, a_client_that_tires_of_waiting_ends_no_run) {
+    struct raw_client client;
+    int memory = attach_hung(&client);
+    raw_client_close(&client);
+    expect_others_served(); // so the end was seen
+    expect_goes_on_consume(memory);
 }
 
 Test(hung_files, a_state_directory_that_hangs_holds_up_its_run_alone) {
