@@ -86,19 +86,13 @@ int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const 
     if (result == 0)
         result = lock(fd, ret_error);
     if (result < 0)
-        goto fail;
+        return result;
 
     void *base = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED) {
-        result = gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory cannot be mapped: %s", strerror(errno));
-        goto fail;
-    }
+    if (base == MAP_FAILED)
+        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory cannot be mapped: %s", strerror(errno));
     memory->base = base;
     return 0;
-
-fail:
-    gd_memory_deinit(memory);
-    return result;
 }
 
 int gd_memory_relock(const struct gd_memory *memory, struct gd_error *ret_error) {

@@ -86,7 +86,7 @@ __attribute__((warn_unused_result)) int gd_run_new_consume(struct gd_open_run *o
 void gd_run_free(struct gd_run *run);
 
 struct gd_run_attachment {
-    int memory_fd;         // consumed in every case; -1: elements come inline
+    int memory_fd;         // consumed in every case, closed by gd_run_free(); -1: elements come inline
     int event_fd;          // likewise; -1: the writer opens or creates a file in the state directory
     struct gd_charge *fds; // of both: what is closed on a thread of its own takes its part along
     uid_t uid;             // of the client, like the pid
