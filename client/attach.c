@@ -136,7 +136,7 @@ static int create_shared(struct gradientd_run *run, const struct gradientd_optio
         if (fds->event_file < 0)
             return fds->event_file;
     }
-    fds->pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0); // without it the socket's end tells
+    fds->pidfd = client_lift_descriptor((int)syscall(SYS_pidfd_open, getpid(), 0)); // without it the socket's end tells
     return 0;
 }
 

@@ -15,7 +15,7 @@ static int connect_to(const char *path) {
         return -ENAMETOOLONG;
     strcpy(address.sun_path, path);
 
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = client_lift_descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0)
         return -errno;
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {

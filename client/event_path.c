@@ -15,6 +15,8 @@ static int create_in(const char *path, char **ret_path) {
     if (directory < 0)
         return -errno;
     int fd = gd_event_path_create(directory, client_now(), getpid(), 0666, name);
+    if (fd >= 0 && (fd = client_lift_descriptor(fd)) < 0)
+        fd = -errno;
     if (fd >= 0 && asprintf(ret_path, "%s/%s", path, name) < 0) {
         unlinkat(directory, name, 0);
         close(fd);

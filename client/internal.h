@@ -159,6 +159,12 @@ int client_check_name(const char *list, size_t index, const char *member, const 
 // A connected socket as client.h describes it for these options, or a negative errno with *ret_error set.
 int client_connect(const char *path, bool private_daemon, const char *daemon_path, struct gradientd_error *ret_error);
 
+// ---- descriptor.c
+
+// Moves a new descriptor above the standard ones, which a trainer may have closed: what it prints must not end up in a
+// file, a socket or a memory of ours. Returns it, or -1 with errno set and `fd` closed; -1 stays -1, with its errno.
+int client_lift_descriptor(int fd);
+
 // ---- private_daemon.c
 
 // Starts a daemon of this run's own, that no wait(), signal or descriptor of the trainer's tells of, and returns a

@@ -89,7 +89,7 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
 
 int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout,
                          struct gradientd_error *ret_error) {
-    int fd = memfd_create("gradientd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = client_lift_descriptor(memfd_create("gradientd", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return client_fail(ret_error, errno, "memfd_create: %s", strerror(errno));
     int result;

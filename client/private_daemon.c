@@ -125,13 +125,17 @@ int client_start_daemon(const char *daemon_path, struct gradientd_error *ret_err
         goto fail;
     // dup2 onto itself would keep FD_CLOEXEC, so the daemon's end must not be its number already
     int daemon_end = fcntl(ends[1], F_DUPFD_CLOEXEC, DAEMON_FD + 1);
+    result = daemon_end < 0 ? -errno : 0;
     close(ends[1]);
-    result = daemon_end < 0 ? -errno : spawn(program, daemon_end);
+    int own_end = client_lift_descriptor(ends[0]);
+    if (result == 0)
+        result = own_end < 0 ? -errno : spawn(program, daemon_end);
     if (daemon_end >= 0)
         close(daemon_end);
     if (result == 0)
-        return ends[0];
-    close(ends[0]);
+        return own_end;
+    if (own_end >= 0)
+        close(own_end);
 
 fail:
     return client_fail(ret_error, -result, "no daemon answers, and starting %s failed: %s", name, strerror(-result));

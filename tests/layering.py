@@ -93,7 +93,7 @@ LAYERS = {
     # beside the daemon
     "client": layer(
         "client",
-        "attach check connect describe elements event_path inline internal link memory open options output "
+        "attach check connect describe descriptor elements event_path inline internal link memory open options output "
         "private_daemon reconnect room start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",

@@ -333,3 +333,11 @@ Test(client_faults, run_with_a_full_buffer_still_closes) {
     cr_assert_eq(values.stops, 1);
     event_values_free(&values);
 }
+
+Test(client_faults, closed_standard_descriptors_stay_closed) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "closed", &warnings);
+    trainer_expect_standard_descriptors_left(&options);
+    options.run = "inline";
+    options.transport = GRADIENTD_INLINE;
+    trainer_expect_standard_descriptors_left(&options);
+}

@@ -370,3 +370,8 @@ Test(private_daemon, is_no_child_for_a_moment_either) {
     cr_expect_eq(children_seen, 0);
     cr_expect_eq(child_signals, 0);
 }
+
+Test(private_daemon, leaves_closed_standard_descriptors_closed) {
+    struct gradientd_options options = private_options("closed");
+    trainer_expect_standard_descriptors_left(&options);
+}

@@ -1,7 +1,10 @@
 #include "trainer.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const double learning_rate = 0.1;
 
@@ -79,4 +82,37 @@ void trainer_submit_steps(struct gradientd_run *run, int64_t first, int64_t last
         int result = trainer_submit(run, &step, gradient);
         cr_assert(result == GRADIENTD_OK, "step %lld: %d %s", (long long)i, result, gradientd_last_error(run));
     }
+}
+
+// Which of the standard descriptors are open, a bit each.
+static int open_standard_descriptors(void) {
+    int open = 0;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        open |= (fcntl(fd, F_GETFD) >= 0) << fd;
+    return open;
+}
+
+static int train_without_standard_descriptors(const struct gradientd_options *options) {
+    struct gradientd_run *run;
+    float gradient[TRAINER_NUMEL];
+    const struct gradientd_step step = trainer_step(1);
+
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        close(fd);
+    if (gradientd_open(options, &run, NULL) < 0)
+        return 1 << 3;
+    int taken = open_standard_descriptors();
+    trainer_gradient(1, gradient);
+    int result = trainer_submit(run, &step, gradient);
+    return taken | (result != GRADIENTD_OK) << 4 | (gradientd_close(run, GRADIENTD_SUCCESS) != GRADIENTD_OK) << 5;
+}
+
+void trainer_expect_standard_descriptors_left(const struct gradientd_options *options) {
+    int status;
+    pid_t child = fork();
+    cr_assert_geq(child, 0);
+    if (child == 0)
+        _exit(train_without_standard_descriptors(options));
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "wait status 0x%x", (unsigned)status);
 }

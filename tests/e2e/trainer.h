@@ -41,3 +41,7 @@ int trainer_submit(struct gradientd_run *run, const struct gradientd_step *step,
 
 // Submits steps first..last with trainer_gradient(); every one must be taken.
 void trainer_submit_steps(struct gradientd_run *run, int64_t first, int64_t last);
+
+// Runs a short training in a child that has the standard descriptors closed, which the client must leave so: what a
+// trainer prints would go where they point.
+void trainer_expect_standard_descriptors_left(const struct gradientd_options *options);
