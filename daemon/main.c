@@ -35,11 +35,22 @@ static void raise_descriptor_limit(void) {
     setrlimit(RLIMIT_NOFILE, &limit); // without it, clients beyond the limit wait in the socket's backlog
 }
 
+// No descriptor of ours may have the number of a standard one that is closed: log lines would be written into it.
+static void open_standard_descriptors(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv) {
     struct gd_server_options options;
     enum gd_options_action action;
     struct gd_error error;
 
+    open_standard_descriptors();
     if (gd_options_parse(argc, argv, &options, &action, &error) < 0) {
         fprintf(stderr, "gradientd: %s; see gradientd --help\n", error.text);
         return USAGE_ERROR;

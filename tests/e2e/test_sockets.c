@@ -73,6 +73,24 @@ static void expect_refused(const char *socket, void (*prepare)(void), const char
     expect_end(&daemon_process, says);
 }
 
+static void close_input_and_output(void) {
+    close(STDIN_FILENO);
+    close(STDOUT_FILENO);
+}
+
+Test(sockets, what_is_closed_at_the_start_is_the_null_device) {
+    struct stat null, found;
+    cr_assert_eq(stat("/dev/null", &null), 0);
+    expect_up(socket_path, close_input_and_output);
+    for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
+        char path[64];
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)daemon_process.pid, fd);
+        cr_assert_eq(stat(path, &found), 0, "%s", path);
+        cr_expect_eq(found.st_rdev, null.st_rdev, "%s is in use", path);
+    }
+    daemon_process_stop(&daemon_process);
+}
+
 // ---- A path on the command line
 
 static int new_unix_socket(int type, const char *path) {
