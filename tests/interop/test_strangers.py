@@ -100,5 +100,6 @@ def test_strangers_disturb_no_run(daemon, tmp_path):
 
     for stranger in staying:
         stranger.close()
-    wait_until(lambda: len(os.listdir(descriptors)) == before, 30, f"{before} descriptors again")
+    # no more than before: the first run's may not all have been closed yet when they were counted
+    wait_until(lambda: len(os.listdir(descriptors)) <= before, 30, f"{before} descriptors again")
     assert daemon.messages().count(" refused: ") > STEPS / 2  # the others left before they had said enough
