@@ -29,7 +29,7 @@ typedef __m256 mask; // all bits of a lane
 #define v_choose(m, otherwise, x) _mm256_blendv_ps(otherwise, x, m)
 #define m_and(a, b) _mm256_and_ps(a, b)
 #define m_or(a, b) _mm256_or_ps(a, b)
-#define m_count(m) ((unsigned)__builtin_popcount((unsigned)_mm256_movemask_ps(m)))
+#define m_all(m) (_mm256_movemask_ps(m) == 0xff)
 
 static inline vec v_load_bf16(const uint16_t *from) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)from));
@@ -40,7 +40,7 @@ static inline vec v_load_f16(const uint16_t *from) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const void *)from));
 }
 
-#include "fused.h"
+#include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_avx2 = {
     .name = "avx2",

@@ -29,7 +29,7 @@ typedef __mmask16 mask;
 #define v_choose(m, otherwise, x) _mm512_mask_mov_ps(otherwise, m, x)
 #define m_and(a, b) ((mask)((a) & (b)))
 #define m_or(a, b) ((mask)((a) | (b)))
-#define m_count(m) ((unsigned)__builtin_popcount(m))
+#define m_all(m) ((m) == 0xffff)
 
 static inline vec v_load_bf16(const uint16_t *from) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)from));
@@ -40,7 +40,7 @@ static inline vec v_load_f16(const uint16_t *from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
 }
 
-#include "fused.h"
+#include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_avx512 = {
     .name = "avx512",

@@ -17,29 +17,14 @@ _Static_assert(FLT_EVAL_METHOD == 0, "float arithmetic must be done in float");
 _Static_assert(GD_FLUSH_ELEMS % GD_LANES == 0, "a block is a whole number of rows");
 _Static_assert(GD_CHUNK_ELEMS % GD_FLUSH_ELEMS == 0, "a chunk is a whole number of blocks");
 
-// One sum: float lanes of the current block, double lanes of the blocks before.
-struct lane_sum {
-    float partial[GD_LANES];
-    double total[GD_LANES];
-};
-
-// The sums over active coordinates.
-struct adam_sums {
-    struct lane_sum A;
-    struct lane_sum B;
-    struct lane_sum C;
-    struct lane_sum D;
-    struct lane_sum relative_square;
-    float step_size_min[GD_LANES];
-};
-
+// The double lanes of a chunk's sums, into which the float lanes of each block are flushed.
 struct chunk_sums {
-    struct lane_sum squared_norm;
-    struct lane_sum dot[GD_LAG_MAX];
-    struct adam_sums adam;
-    float max_abs[GD_LANES];
+    double squared_norm[GD_LANES];
+    double A[GD_LANES], B[GD_LANES], C[GD_LANES], D[GD_LANES], relative_square[GD_LANES];
+    float max_abs[GD_LANES], step_size_min[GD_LANES];
     uint64_t non_finite;
     uint64_t active;
+    double dot[GD_LAG_MAX][GD_LANES]; // last: of the chunk's lags alone
 };
 
 // Comparisons instead of fminf and fmaxf, whose result for a NaN or for zeros of two signs is left open in places:
@@ -52,17 +37,15 @@ static inline float greater(float a, float b) {
     return a > b ? a : b;
 }
 
-static inline void lane_sum_flush(struct lane_sum *sum) {
-    for (size_t lane = 0; lane < GD_LANES; lane++) {
-        sum->total[lane] += (double)sum->partial[lane];
-        sum->partial[lane] = 0.0f;
-    }
+static inline void flush_lanes(const float lanes[static GD_LANES], double total[static GD_LANES]) {
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        total[lane] += (double)lanes[lane];
 }
 
-static inline double lane_sum_reduce(const struct lane_sum *sum) {
+static inline double reduce_lanes(const double total[static GD_LANES]) {
     double lane[GD_LANES];
 
-    memcpy(lane, sum->total, sizeof(lane));
+    memcpy(lane, total, sizeof(lane));
     for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
         for (size_t i = 0; i < width; i++)
             lane[i] += lane[i + width];
@@ -70,33 +53,34 @@ static inline double lane_sum_reduce(const struct lane_sum *sum) {
     return lane[0];
 }
 
-static inline void chunk_sums_init(struct chunk_sums *sums) {
-    memset(sums, 0, sizeof(*sums));
+// For the lags of `chunk`; those beyond are left as they are, which saves a tiny chunk most of its time.
+static inline void chunk_sums_init(struct chunk_sums *sums, const struct gd_chunk *chunk) {
+    memset(sums, 0, offsetof(struct chunk_sums, dot) + chunk->lags * sizeof(sums->dot[0]));
     for (size_t lane = 0; lane < GD_LANES; lane++)
-        sums->adam.step_size_min[lane] = INFINITY;
+        sums->step_size_min[lane] = INFINITY;
 }
 
 static inline void fill_step_sums(const struct gd_chunk *chunk, const struct chunk_sums *sums,
                                   struct gd_step_sums *ret_sums) {
-    const struct adam_sums *adam = &sums->adam;
-
     gd_step_sums_init(ret_sums);
     ret_sums->elements = chunk->elems;
     ret_sums->zeros = chunk->elems - sums->non_finite - sums->active;
     ret_sums->non_finite = sums->non_finite;
     ret_sums->active = sums->active;
-    ret_sums->squared_norm = lane_sum_reduce(&sums->squared_norm);
+    ret_sums->squared_norm = reduce_lanes(sums->squared_norm);
     for (uint32_t i = 0; i < chunk->lags; i++)
-        ret_sums->dot[i] = lane_sum_reduce(&sums->dot[i]);
-    ret_sums->A = lane_sum_reduce(&adam->A);
-    ret_sums->B = lane_sum_reduce(&adam->B);
-    ret_sums->C = lane_sum_reduce(&adam->C);
-    ret_sums->D = lane_sum_reduce(&adam->D);
-    ret_sums->relative_square = lane_sum_reduce(&adam->relative_square);
-    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        ret_sums->dot[i] = reduce_lanes(sums->dot[i]);
+    for (size_t lane = 0; lane < GD_LANES; lane++)
         ret_sums->max_abs = greater(sums->max_abs[lane], ret_sums->max_abs);
-        ret_sums->step_size_min = lesser(adam->step_size_min[lane], ret_sums->step_size_min);
-    }
+    if (!chunk->root)
+        return;
+    ret_sums->A = reduce_lanes(sums->A);
+    ret_sums->B = reduce_lanes(sums->B);
+    ret_sums->C = reduce_lanes(sums->C);
+    ret_sums->D = reduce_lanes(sums->D);
+    ret_sums->relative_square = reduce_lanes(sums->relative_square);
+    for (size_t lane = 0; lane < GD_LANES; lane++)
+        ret_sums->step_size_min = lesser(sums->step_size_min[lane], ret_sums->step_size_min);
 }
 
 static inline bool is_aligned(const void *pointer, size_t alignment) {

@@ -26,13 +26,19 @@ static bool has_avx2(void) {
     unsigned eax, ebx, ecx, edx; // F16C needs no more of the operating system than AVX2
     return __builtin_cpu_supports("avx2") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & bit_F16C;
 }
+
+static bool has_sse4(void) {
+    return __builtin_cpu_supports("sse4.2");
+}
 #endif
 
 // Fastest first; the last is supported everywhere.
 static const struct variant variants[] = {
 #ifdef __x86_64__
-    {&gd_kernels_avx512, has_avx512},
-    {&gd_kernels_avx2, has_avx2},
+    {&gd_kernels_avx512, has_avx512}, {&gd_kernels_avx2, has_avx2}, {&gd_kernels_sse4, has_sse4},
+#endif
+#ifdef __aarch64__
+    {&gd_kernels_neon, always},
 #endif
     {&gd_kernels_scalar, always},
 };

@@ -100,6 +100,10 @@ extern const struct gd_kernels gd_kernels_scalar;
 #ifdef __x86_64__
 extern const struct gd_kernels gd_kernels_avx512;
 extern const struct gd_kernels gd_kernels_avx2;
+extern const struct gd_kernels gd_kernels_sse4;
+#endif
+#ifdef __aarch64__
+extern const struct gd_kernels gd_kernels_neon;
 #endif
 
 // The kernels of this process, chosen once; the environment variable GRADIENTD_KERNELS names one instead.

@@ -66,15 +66,14 @@ static void raise_max_abs(const float *clean, size_t rows, float max_abs[static 
     }
 }
 
-static void add_products(const float *a, const float *b, size_t rows, struct lane_sum *sum) {
+static void add_products(const float *a, const float *b, size_t rows, double total[static GD_LANES]) {
     float partial[GD_LANES] = {0}; // a copy that cannot alias a or b, so it can stay in registers
 
     for (size_t row = 0; row < rows; row++, a += GD_LANES, b += GD_LANES) {
         for (size_t lane = 0; lane < GD_LANES; lane++)
             partial[lane] += a[lane] * b[lane];
     }
-    memcpy(sum->partial, partial, sizeof(partial));
-    lane_sum_flush(sum);
+    flush_lanes(partial, total);
 }
 
 static void load_row(const float *values, size_t elems, float ret_row[static GD_LANES]) {
@@ -150,11 +149,17 @@ static inline void fill_denominators(const struct gd_second_moment_step *restric
     }
 }
 
+// The float lanes of a block's Adam terms, and the chunk's least step size.
+struct adam_lanes {
+    float A[GD_LANES], B[GD_LANES], C[GD_LANES], D[GD_LANES], relative_square[GD_LANES];
+    float step_size_min[GD_LANES];
+};
+
 // Adds a row's Adam terms. `w_before` and `w_next` are the state that divides, before this step and after it: the
 // maximum where there is one, else the root. Inactive lanes compute too, possibly 1 / 0, and are then left out.
 static void measure_row(const struct gd_second_moment_step *restrict step, const float *restrict gradient,
                         const float *restrict root, const float *restrict w_before, const float *restrict w_next,
-                        struct adam_sums *restrict sums) {
+                        struct adam_lanes *restrict sums) {
     struct denominators row;
     const bool has_before = step->has_before;
 
@@ -172,18 +177,18 @@ static void measure_row(const struct gd_second_moment_step *restrict step, const
 
         e = kept_if(active, e);
         change = kept_if(active & has_before & (root[lane] > 0.0f), change);
-        sums->A.partial[lane] += e;
-        sums->B.partial[lane] += (e * g) * (e * g);
-        sums->C.partial[lane] += fabsf(change);
-        sums->D.partial[lane] += change * change;
-        sums->relative_square.partial[lane] += kept_if(active, relative_square);
+        sums->A[lane] += e;
+        sums->B[lane] += (e * g) * (e * g);
+        sums->C[lane] += fabsf(change);
+        sums->D[lane] += change * change;
+        sums->relative_square[lane] += kept_if(active, relative_square);
         sums->step_size_min[lane] = lesser(active ? e : INFINITY, sums->step_size_min[lane]);
     }
 }
 
 // Moves the state of `elems` <= GD_LANES elements from `first` on and adds their Adam terms.
 static inline void second_moment_row(const struct gd_chunk *chunk, size_t first, size_t elems, const float *gradient,
-                                     struct adam_sums *sums) {
+                                     struct adam_lanes *sums) {
     float root[GD_LANES];
     float root_next[GD_LANES];
     float maximum[GD_LANES];
@@ -204,19 +209,22 @@ static inline void second_moment_row(const struct gd_chunk *chunk, size_t first,
 }
 
 static void second_moment_block(const struct gd_chunk *chunk, size_t first, size_t elems, const float *gradient,
-                                struct adam_sums *sums) {
+                                struct chunk_sums *sums) {
+    struct adam_lanes lanes = {.A = {0}};
     size_t whole = elems - elems % GD_LANES;
 
+    memcpy(lanes.step_size_min, sums->step_size_min, sizeof(lanes.step_size_min));
     for (size_t i = 0; i < whole; i += GD_LANES)
-        second_moment_row(chunk, first + i, GD_LANES, gradient + i, sums);
+        second_moment_row(chunk, first + i, GD_LANES, gradient + i, &lanes);
     if (whole < elems)
-        second_moment_row(chunk, first + whole, elems - whole, gradient + whole, sums);
+        second_moment_row(chunk, first + whole, elems - whole, gradient + whole, &lanes);
 
-    lane_sum_flush(&sums->A);
-    lane_sum_flush(&sums->B);
-    lane_sum_flush(&sums->C);
-    lane_sum_flush(&sums->D);
-    lane_sum_flush(&sums->relative_square);
+    flush_lanes(lanes.A, sums->A);
+    flush_lanes(lanes.B, sums->B);
+    flush_lanes(lanes.C, sums->C);
+    flush_lanes(lanes.D, sums->D);
+    flush_lanes(lanes.relative_square, sums->relative_square);
+    memcpy(sums->step_size_min, lanes.step_size_min, sizeof(lanes.step_size_min));
 }
 
 static void analyse_block(const struct gd_chunk *chunk, size_t first, size_t elems, struct chunk_sums *sums) {
@@ -229,23 +237,23 @@ static void analyse_block(const struct gd_chunk *chunk, size_t first, size_t ele
     clean_block(values, elems, gradient);
     count_block(values, gradient, elems, sums);
     raise_max_abs(gradient, rows, sums->max_abs);
-    add_products(gradient, gradient, rows, &sums->squared_norm);
+    add_products(gradient, gradient, rows, sums->squared_norm);
     for (uint32_t i = 0; i < chunk->lags; i++) {
         if (!chunk->history[i])
             continue;
         values = block_values(chunk->type, chunk->history[i], first, elems, widened);
         clean_block(values, elems, past);
-        add_products(gradient, past, rows, &sums->dot[i]);
+        add_products(gradient, past, rows, sums->dot[i]);
     }
     if (chunk->root)
-        second_moment_block(chunk, first, elems, gradient, &sums->adam);
+        second_moment_block(chunk, first, elems, gradient, sums);
 }
 
 static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums) {
     struct chunk_sums sums;
 
     assert_preconditions(chunk);
-    chunk_sums_init(&sums);
+    chunk_sums_init(&sums, chunk);
     for (size_t first = 0; first < chunk->elems; first += GD_FLUSH_ELEMS) {
         size_t left = chunk->elems - first;
         analyse_block(chunk, first, left < GD_FLUSH_ELEMS ? left : GD_FLUSH_ELEMS, &sums);
