@@ -6,17 +6,56 @@ size_t client_element_bytes(enum gradientd_element_type type) {
     return type == GRADIENTD_BF16 || type == GRADIENTD_F16 ? 2 : sizeof(float);
 }
 
-// A cast rounds to nearest, ties to even, unless the trainer has changed how its processor rounds.
-static void narrow(float *to, const double *from, uint64_t elements) {
-    for (uint64_t i = 0; i < elements; i++)
-        to[i] = (float)from[i];
+static void copy(const struct gradientd_run *run, void *to, const void *from, size_t bytes) {
+    if (run->streams)
+        client_copy_stream(to, from, bytes);
+    else
+        memcpy(to, from, bytes);
 }
 
-void client_copy_group(const struct gradientd_run *run, uint8_t *elements, uint32_t group, const void *gradient) {
-    const struct client_group *place = &run->groups[group];
-    uint8_t *to = elements + place->offset * run->element_bytes;
-    if (run->narrows)
-        narrow((float *)(void *)to, gradient, place->numel);
-    else
-        memcpy(to, gradient, place->numel * run->element_bytes);
+// By way of a buffer that stays in the cache. A cast rounds to nearest, ties to even, unless the trainer has changed
+// how its processor rounds.
+static void narrow(const struct gradientd_run *run, float *to, const double *from, uint64_t elements) {
+    enum { BUFFER_ELEMS = 1024 };
+    float buffer[BUFFER_ELEMS];
+
+    for (uint64_t first = 0; first < elements; first += BUFFER_ELEMS) {
+        size_t n = elements - first < BUFFER_ELEMS ? (size_t)(elements - first) : BUFFER_ELEMS;
+        for (size_t i = 0; i < n; i++)
+            buffer[i] = (float)from[first + i];
+        copy(run, to + first, buffer, n * sizeof(float));
+    }
+}
+
+// The group that element `element` of a step belongs to.
+static uint32_t group_of(const struct gradientd_run *run, uint64_t element) {
+    uint32_t low = 0, high = run->n_groups - 1;
+    while (low < high) {
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (run->groups[middle].offset <= element)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+void client_copy_elements(const struct gradientd_run *run, uint8_t *elements, const void *const *gradients,
+                          uint64_t first, uint64_t end) {
+    size_t source_bytes = run->narrows ? sizeof(double) : run->element_bytes;
+
+    for (uint32_t i = group_of(run, first); first < end; i++) {
+        const struct client_group *group = &run->groups[i];
+        uint64_t group_end = group->offset + group->numel;
+        uint64_t n = (end < group_end ? end : group_end) - first;
+        const uint8_t *from = gradients[i];
+        uint8_t *to = elements + first * run->element_bytes;
+        if (from && run->narrows)
+            narrow(run, (float *)(void *)to, (const double *)(const void *)from + (first - group->offset), n);
+        else if (from)
+            copy(run, to, from + (first - group->offset) * source_bytes, n * source_bytes);
+        first += n;
+    }
+    if (run->streams)
+        client_copy_fence();
 }

@@ -109,8 +109,10 @@ struct gradientd_run {
     struct client_group *groups;
     uint32_t n_groups;
     uint64_t elements;
-    size_t element_bytes; // as they travel
-    bool narrows;         // the trainer's are doubles
+    size_t element_bytes;         // as they travel
+    bool narrows;                 // the trainer's are doubles
+    bool streams;                 // they are copied past the caches
+    struct client_gather *gather; // NULL: the trainer's thread copies alone
     uint32_t n_parameter_groups;
 
     struct gd_user_tags *tags;
@@ -278,8 +280,32 @@ const Gradientd__StreamLayout *client_find_stream(const Gradientd__Layout *layou
 // Bytes of an element as it travels.
 size_t client_element_bytes(enum gradientd_element_type type);
 
-// Copies a group's gradient to its place among a step's elements.
-void client_copy_group(const struct gradientd_run *run, uint8_t *elements, uint32_t group, const void *gradient);
+// Copies elements `first` to `end` of a step to their places from the groups that have a gradient; others are left.
+// Thread-safe for ranges that do not overlap.
+void client_copy_elements(const struct gradientd_run *run, uint8_t *elements, const void *const *gradients,
+                          uint64_t first, uint64_t end);
+
+// ---- copy.c
+
+// Whether the steps of a run with that many bytes of slots are copied past the caches.
+bool client_copy_streams(uint64_t slots_bytes);
+
+// A copy past the caches, which client_copy_fence() completes: before it other processors may not see it.
+void client_copy_stream(void *to, const void *from, size_t bytes);
+void client_copy_fence(void);
+
+// ---- gather.c
+
+enum { GRADIENTD_COPY_THREADS_MAX = 16 };
+
+struct client_gather; // threads that help to copy a step
+
+// For `n_threads` threads, the trainer's own included. `run` must outlive it. Returns 0 or a negative errno.
+int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struct client_gather **ret_gather);
+void client_gather_free(struct client_gather *gather);
+
+// Copies all groups that have a gradient; they are there when it returns.
+void client_gather_step(struct client_gather *gather, uint8_t *elements, const void *const *gradients);
 
 // ---- inline.c: elements through the socket
 

@@ -78,6 +78,7 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
         .words = (void *)(run->memory + stream->slot_words_offset),
         .used_sequence = calloc(stream->slots, sizeof(uint64_t)),
     };
+    run->streams = client_copy_streams(run->slots.count * run->slots.stride_bytes);
     run->waiting = (void *)(run->memory + layout->waiting_offset);
     run->notices = (void *)(run->memory + layout->notices_offset);
     run->commits = (void *)(run->memory + layout->commits_offset);

@@ -72,6 +72,8 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
         result = client_output_init(&run->output);
     if (result == 0 && options->transport != GRADIENTD_SHARED_MEMORY)
         result = client_inline_init(run, options);
+    if (result == 0 && options->copy_threads > 1)
+        result = client_gather_new(run, options->copy_threads, &run->gather);
     if (result == 0)
         result = client_way_back_remember(&run->way_back, options);
     return result < 0 ? result : allocate_messages(run);
@@ -81,6 +83,8 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
 static void free_run(struct gradientd_run *run) {
     if (run->socket >= 0)
         close(run->socket);
+    if (run->alive && *run->alive) // a child has no threads
+        client_gather_free(run->gather);
     if (run->memory && *run->alive) // a child has no mapping of it
         munmap(run->memory, run->memory_bytes);
     if (run->alive)

@@ -94,6 +94,9 @@ static int check_choices(const struct gradientd_options *options, struct gradien
     if ((unsigned)options->optimizer.bias_correction > GRADIENTD_NO_BIAS_CORRECTION)
         return client_fail(ret_error, EINVAL, "optimizer.bias_correction is %d, the limits are 0 and %d",
                            (int)options->optimizer.bias_correction, GRADIENTD_NO_BIAS_CORRECTION);
+    if (options->copy_threads < 1 || options->copy_threads > GRADIENTD_COPY_THREADS_MAX)
+        return client_fail(ret_error, EINVAL, "copy_threads is %u, the limits are 1 and %d", options->copy_threads,
+                           GRADIENTD_COPY_THREADS_MAX);
     if (options->n_shadow_rules > GRADIENTD_ADAFOM)
         return client_fail(ret_error, EINVAL, "n_shadow_rules is %zu, there are %d rules", options->n_shadow_rules,
                            GRADIENTD_ADAFOM);

@@ -154,8 +154,11 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
             continue;
         }
         run->groups_present[i / 8] |= (uint8_t)(1 << i % 8);
-        client_copy_group(run, slot_elements(run, slot), i, gradients[i]);
     }
+    if (run->gather)
+        client_gather_step(run->gather, slot_elements(run, slot), gradients);
+    else
+        client_copy_elements(run, slot_elements(run, slot), gradients, 0, run->elements);
     return send_snapshot(run, step, (uint32_t)slot, all_present);
 }
 
@@ -186,6 +189,7 @@ int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *ste
     }
     uint32_t slot = (uint32_t)run->acquired;
     run->acquired = -1;
+    client_copy_fence(); // the trainer may have written past its caches
     return send_snapshot(run, step, slot, all_present);
 }
 

@@ -93,8 +93,8 @@ LAYERS = {
     # beside the daemon
     "client": layer(
         "client",
-        "attach check connect describe descriptor elements event_path inline internal link memory open options output "
-        "private_daemon reconnect room start submit warning wire",
+        "attach check connect copy describe descriptor elements event_path gather inline internal link memory open options "
+        "output private_daemon reconnect room start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),

@@ -204,6 +204,10 @@ struct gradientd_options {
     double max_stall; // seconds a submit may wait for a free slot, and all submits for a daemon that is away; 0: none
     double close_timeout; // seconds gradientd_close() may wait until everything submitted is in the file
 
+    uint32_t copy_threads; // that copy a step at once, 1 to 16; 1: the submitting thread alone. More of them are started
+                           // by gradientd_open() and sleep between steps; each step then takes system calls to wake them
+                           // and to wait. For models of many MB where one core does not fill the memory's bandwidth.
+
     // Called with one line when the daemon goes away or the run is lost; NULL: the line goes to stderr.
     void (*warn)(void *context, const char *text);
     void *warn_context;
@@ -219,6 +223,7 @@ static inline struct gradientd_options gradientd_options_default(void) {
     options.stride = 1;
     options.max_lag = 5;
     options.inflight = 2;
+    options.copy_threads = 1;
     options.connect_timeout = 5.0;
     options.close_timeout = 10.0;
     return options;
@@ -263,7 +268,7 @@ GRADIENTD_API int gradientd_open(const struct gradientd_options *options, struct
 
 // Copies one step's gradient into a free slot and hands it over. `gradients[i]` points to groups[i].numel elements of
 // the option element_type, or is NULL when the slice has no gradient this step (absent, which is not zero). Gradients
-// are as the optimiser consumes them. One system call when a slot is free.
+// are as the optimiser consumes them. One system call when a slot is free (with one copy thread).
 GRADIENTD_API int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *step,
                                    const void *const *gradients);
 

@@ -78,6 +78,8 @@ SPOIL(lag_zero, options->max_lag = 0)
 SPOIL(lag_large, options->max_lag = 33)
 SPOIL(inflight_zero, options->inflight = 0)
 SPOIL(inflight_large, options->inflight = 65)
+SPOIL(copy_threads_zero, options->copy_threads = 0)
+SPOIL(copy_threads_large, options->copy_threads = 17)
 SPOIL(rule_zero, options->optimizer.rule = (enum gradientd_rule)0)
 SPOIL(rule_large, options->optimizer.rule = (enum gradientd_rule)8)
 SPOIL(bias_correction_large, options->optimizer.bias_correction = (enum gradientd_bias_correction)3)
@@ -159,6 +161,8 @@ static const struct spoiling spoilings[] = {
     {lag_large, EBADMSG, {"max_lag is 33", "1 and 32"}},
     {inflight_zero, EBADMSG, {"inflight is 0", "1 and 64"}},
     {inflight_large, EBADMSG, {"inflight is 65", "1 and 64"}},
+    {copy_threads_zero, EINVAL, {"copy_threads is 0", "1 and 16"}},
+    {copy_threads_large, EINVAL, {"copy_threads is 17", "1 and 16"}},
     {rule_zero, EBADMSG, {"rule is 0", "1 and 7"}},
     {rule_large, EBADMSG, {"rule is 8", "1 and 7"}},
     {bias_correction_large, EINVAL, {"bias_correction is 3", "0 and 2"}},
