@@ -10,21 +10,26 @@
 enum {
     VARINT_BYTES_MAX = 10,
 
-    // Keys of the two length-delimited fields that are written here rather than by protobuf-c, so that a step with any
-    // number of scalars needs no array of messages: field number << 3 | wire type 2.
-    EVENT_SUMMARY_KEY = 5 << 3 | 2,
-    SUMMARY_VALUE_KEY = 1 << 3 | 2,
+    // Keys, field number << 3 | wire type, of what is written here rather than by protobuf-c: scalars, of which a step
+    // has hundreds. All are one byte.
+    BYTES_WIRE = 2, // a length and so many bytes
+    EVENT_SUMMARY_KEY = 5 << 3 | BYTES_WIRE,
+    SUMMARY_VALUE_KEY = 1 << 3 | BYTES_WIRE,
+    VALUE_TAG_KEY = 1 << 3 | BYTES_WIRE,
+    VALUE_SIMPLE_VALUE_KEY = 2 << 3 | 5, // four bytes
+    VALUE_METADATA_KEY = 9 << 3 | BYTES_WIRE,
+    METADATA_PLUGIN_DATA_KEY = 1 << 3 | BYTES_WIRE,
+    METADATA_DESCRIPTION_KEY = 3 << 3 | BYTES_WIRE,
+    METADATA_DATA_CLASS_KEY = 4 << 3, // a varint
+    PLUGIN_DATA_NAME_KEY = 1 << 3 | BYTES_WIRE,
     KEY_BYTES = 1,
+
+    SIMPLE_VALUE_BYTES = KEY_BYTES + sizeof(float),
+    DATA_CLASS_BYTES = KEY_BYTES + 1,
+    DATA_CLASS_SCALAR = 1,
 };
 
 static const char plugin_scalars[] = "scalars";
-
-// A Summary.Value with the messages it points to.
-struct scalar_message {
-    Tensorboard__Summary__Value value;
-    Tensorboard__SummaryMetadata metadata;
-    Tensorboard__SummaryMetadata__PluginData plugin_data;
-};
 
 // protobuf-c's structs hold char *, also for messages that are only packed.
 static char *borrow(const char *text) {
@@ -111,46 +116,59 @@ void gd_event_append_stop(struct gd_record_buffer *buffer, double wall_time, int
     append_session_log(buffer, wall_time, step, TENSORBOARD__SESSION_LOG__STATUS__STOP);
 }
 
-// The messages point at one another, so they are filled in place and must not be copied.
-static void scalar_message_init(struct scalar_message *message, const struct gd_scalar *scalar) {
-    message->value = (Tensorboard__Summary__Value)TENSORBOARD__SUMMARY__VALUE__INIT;
-    message->value.tag = borrow(scalar->tag);
-    message->value.value_case = TENSORBOARD__SUMMARY__VALUE__VALUE_SIMPLE_VALUE;
-    message->value.simple_value = scalar->value;
-    if (!scalar->description)
-        return;
-
-    message->plugin_data = (Tensorboard__SummaryMetadata__PluginData)TENSORBOARD__SUMMARY_METADATA__PLUGIN_DATA__INIT;
-    message->plugin_data.plugin_name = borrow(plugin_scalars);
-    message->metadata = (Tensorboard__SummaryMetadata)TENSORBOARD__SUMMARY_METADATA__INIT;
-    message->metadata.plugin_data = &message->plugin_data;
-    if (scalar->description[0] != '\0')
-        message->metadata.summary_description = borrow(scalar->description);
-    message->metadata.has_data_class = true;
-    message->metadata.data_class = TENSORBOARD__DATA_CLASS__DATA_CLASS_SCALAR;
-    message->value.metadata = &message->metadata;
-}
-
 static size_t delimited_bytes(size_t content_bytes) {
     return KEY_BYTES + varint_bytes(content_bytes) + content_bytes;
 }
 
-static size_t summary_bytes(const struct gd_scalar *scalars, size_t n_scalars) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < n_scalars; i++) {
-        struct scalar_message message;
-        scalar_message_init(&message, &scalars[i]);
-        bytes += delimited_bytes(protobuf_c_message_get_packed_size(&message.value.base));
-    }
-    return bytes;
+static size_t metadata_bytes(size_t description_bytes) {
+    size_t plugin_data_bytes = delimited_bytes(sizeof(plugin_scalars) - 1);
+    return delimited_bytes(plugin_data_bytes) + (description_bytes > 0 ? delimited_bytes(description_bytes) : 0) +
+           DATA_CLASS_BYTES;
+}
+
+// Of a Summary.Value without its key and length.
+static size_t value_bytes(const struct gd_scalar *scalar) {
+    size_t bytes = delimited_bytes(scalar->tag_bytes) + SIMPLE_VALUE_BYTES;
+    return scalar->description ? bytes + delimited_bytes(metadata_bytes(strlen(scalar->description))) : bytes;
+}
+
+static void put_key(struct gd_record_buffer *buffer, uint8_t key) {
+    buffer->data[buffer->used++] = key;
+}
+
+// The key and length of what comes next.
+static void put_delimiter(struct gd_record_buffer *buffer, uint8_t key, size_t bytes) {
+    put_key(buffer, key);
+    put_varint(buffer, bytes);
+}
+
+static void put_text(struct gd_record_buffer *buffer, uint8_t key, const char *text, size_t bytes) {
+    put_delimiter(buffer, key, bytes);
+    memcpy(buffer->data + buffer->used, text, bytes);
+    buffer->used += bytes;
+}
+
+static void put_metadata(struct gd_record_buffer *buffer, const char *description) {
+    size_t description_bytes = strlen(description);
+    put_delimiter(buffer, VALUE_METADATA_KEY, metadata_bytes(description_bytes));
+    put_delimiter(buffer, METADATA_PLUGIN_DATA_KEY, delimited_bytes(sizeof(plugin_scalars) - 1));
+    put_text(buffer, PLUGIN_DATA_NAME_KEY, plugin_scalars, sizeof(plugin_scalars) - 1);
+    if (description_bytes > 0)
+        put_text(buffer, METADATA_DESCRIPTION_KEY, description, description_bytes);
+    put_key(buffer, METADATA_DATA_CLASS_KEY);
+    put_varint(buffer, DATA_CLASS_SCALAR);
 }
 
 static void put_scalar(struct gd_record_buffer *buffer, const struct gd_scalar *scalar) {
-    struct scalar_message message;
-    scalar_message_init(&message, scalar);
-    put_varint(buffer, SUMMARY_VALUE_KEY);
-    put_varint(buffer, protobuf_c_message_get_packed_size(&message.value.base));
-    put_message(buffer, &message.value.base);
+    uint32_t bits;
+    memcpy(&bits, &scalar->value, sizeof(bits));
+    put_delimiter(buffer, SUMMARY_VALUE_KEY, value_bytes(scalar));
+    put_text(buffer, VALUE_TAG_KEY, scalar->tag, scalar->tag_bytes);
+    put_key(buffer, VALUE_SIMPLE_VALUE_KEY);
+    gd_write_u32le(buffer->data + buffer->used, bits);
+    buffer->used += sizeof(bits);
+    if (scalar->description)
+        put_metadata(buffer, scalar->description);
 }
 
 void gd_event_append_scalars(struct gd_record_buffer *buffer, double wall_time, int64_t step,
@@ -159,14 +177,15 @@ void gd_event_append_scalars(struct gd_record_buffer *buffer, double wall_time, 
         return;
 
     Tensorboard__Event event = event_at(wall_time, step);
-    size_t content_bytes = summary_bytes(scalars, n_scalars);
+    size_t content_bytes = 0;
+    for (size_t i = 0; i < n_scalars; i++)
+        content_bytes += delimited_bytes(value_bytes(&scalars[i]));
     size_t data_bytes = protobuf_c_message_get_packed_size(&event.base) + delimited_bytes(content_bytes);
 
     // The summary is the highest field this event has, so writing it last keeps the order of field numbers.
     record_begin(buffer, data_bytes);
     put_message(buffer, &event.base);
-    put_varint(buffer, EVENT_SUMMARY_KEY);
-    put_varint(buffer, content_bytes);
+    put_delimiter(buffer, EVENT_SUMMARY_KEY, content_bytes);
     for (size_t i = 0; i < n_scalars; i++)
         put_scalar(buffer, &scalars[i]);
     put_checksum(buffer, data_bytes);
@@ -174,16 +193,8 @@ void gd_event_append_scalars(struct gd_record_buffer *buffer, double wall_time, 
 
 // A step's record is counted whole with each of its scalars, so that a sum over scalars bounds the step.
 size_t gd_event_scalar_bytes_max(size_t tag_bytes, size_t description_bytes) {
-    size_t plugin_data_bytes = delimited_bytes(sizeof(plugin_scalars) - 1);
-    size_t data_class_bytes = KEY_BYTES + 1;
-    size_t metadata_bytes = delimited_bytes(plugin_data_bytes) + data_class_bytes;
-    if (description_bytes > 0)
-        metadata_bytes += delimited_bytes(description_bytes);
-
-    size_t simple_value_bytes = KEY_BYTES + sizeof(float);
-    size_t value_bytes = delimited_bytes(tag_bytes) + simple_value_bytes + delimited_bytes(metadata_bytes);
-
+    size_t bytes = delimited_bytes(tag_bytes) + SIMPLE_VALUE_BYTES + delimited_bytes(metadata_bytes(description_bytes));
     size_t wall_time_bytes = KEY_BYTES + sizeof(double);
     size_t step_bytes = KEY_BYTES + VARINT_BYTES_MAX;
-    return GD_RECORD_OVERHEAD_BYTES + wall_time_bytes + step_bytes + delimited_bytes(delimited_bytes(value_bytes));
+    return GD_RECORD_OVERHEAD_BYTES + wall_time_bytes + step_bytes + delimited_bytes(delimited_bytes(bytes));
 }

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     GD_RECORD_OVERHEAD_BYTES = 16,
@@ -23,9 +24,14 @@ struct gd_record_buffer {
 // too (plugin `scalars`, data class SCALAR, and the description unless it is ""). Strings are borrowed.
 struct gd_scalar {
     const char *tag;
-    float value;
+    size_t tag_bytes;
     const char *description;
+    float value;
 };
+
+static inline struct gd_scalar gd_scalar_of(const char *tag, float value, const char *description) {
+    return (struct gd_scalar){tag, strlen(tag), description, value};
+}
 
 // The records that open every file: the version and writer, then SessionLog START at `first_step`.
 void gd_event_append_start(struct gd_record_buffer *buffer, double wall_time, int64_t first_step);

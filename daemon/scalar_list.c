@@ -90,7 +90,7 @@ void gd_scalar_list_clear(struct gd_scalar_list *list) {
 // `description` NULL: the tag has its metadata already.
 static void add(struct gd_scalar_list *list, const char *tag, float value, const char *description) {
     assert(list->n_scalars < list->capacity);
-    list->scalars[list->n_scalars++] = (struct gd_scalar){.tag = tag, .value = value, .description = description};
+    list->scalars[list->n_scalars++] = gd_scalar_of(tag, value, description);
 }
 
 // Bit `index` of `described`, which is then set.

@@ -312,7 +312,7 @@ static void write_records(void) {
 
         gd_event_append_start(&buffer, 1.7e9, n_scalars);
         for (int i = 0; i < n_scalars; i++)
-            scalars[i] = (struct gd_scalar){"train/loss", (float)i, i % 3 == 0 ? "the loss" : i % 3 == 1 ? "" : NULL};
+            scalars[i] = gd_scalar_of("train/loss", (float)i, i % 3 == 0 ? "the loss" : i % 3 == 1 ? "" : NULL);
         gd_event_append_scalars(&buffer, 1.7e9, 1, scalars, (size_t)n_scalars);
         snprintf(name, sizeof(name), "open%d", n_scalars);
         write_seed("record", name, seed, 1 + buffer.used);

@@ -76,6 +76,23 @@ Test(crc32c, every_length_at_every_alignment) {
     }
 }
 
+// Around the multiples of what is taken in strands.
+Test(crc32c, long_data) {
+    static uint8_t data[7 + 3 * 1536 + 20];
+    fill(data, sizeof(data));
+
+    for (size_t offset = 0; offset < 8; offset += 7) {
+        for (size_t strands = 1; strands <= 3; strands++) {
+            for (size_t bytes = strands * 1536 - 20; bytes <= strands * 1536 + 20; bytes++) {
+                uint32_t expected = crc32c_bitwise(0x12345678, data + offset, bytes);
+                for (size_t v = 0; v < N_VARIANTS; v++)
+                    cr_assert_eq(variants[v].crc32c(0x12345678, data + offset, bytes), expected,
+                                 "%s, offset %zu, %zu bytes", variants[v].name, offset, bytes);
+            }
+        }
+    }
+}
+
 Test(crc32c, chains_at_every_split) {
     uint8_t data[64];
     fill(data, sizeof(data));

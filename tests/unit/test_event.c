@@ -69,21 +69,21 @@ Test(event, stop_record_byte_for_byte) {
 
 Test(event, scalar_with_metadata_byte_for_byte) {
     struct gd_record_buffer buffer = empty_buffer();
-    gd_event_append_scalars(&buffer, WALL_TIME, 7, &(struct gd_scalar){"train/loss", 0.25f, ""}, 1);
+    gd_event_append_scalars(&buffer, WALL_TIME, 7, (struct gd_scalar[]){gd_scalar_of("train/loss", 0.25f, "")}, 1);
     assert_bytes(&buffer, "2f000000000000006d5d1d500900002040fc54d94110072a220a200a0a747261696e2f6c6f7373"
                           "150000803e4a0d0a090a077363616c61727320013d90548d");
 }
 
 Test(event, scalar_with_description_byte_for_byte) {
     struct gd_record_buffer buffer = empty_buffer();
-    gd_event_append_scalars(&buffer, WALL_TIME, 7, &(struct gd_scalar){"train/loss", 0.25f, "`x`"}, 1);
+    gd_event_append_scalars(&buffer, WALL_TIME, 7, (struct gd_scalar[]){gd_scalar_of("train/loss", 0.25f, "`x`")}, 1);
     assert_bytes(&buffer, "34000000000000005e33175c0900002040fc54d94110072a270a250a0a747261696e2f6c6f7373"
                           "150000803e4a120a090a077363616c6172731a0360786020017f2bcffc");
 }
 
 Test(event, step_0_is_left_out_and_zero_values_are_not) {
     struct gd_record_buffer buffer = empty_buffer();
-    const struct gd_scalar scalars[] = {{"a", 0.0f, NULL}, {"b", INFINITY, NULL}};
+    const struct gd_scalar scalars[] = {gd_scalar_of("a", 0.0f, NULL), gd_scalar_of("b", INFINITY, NULL)};
     gd_event_append_scalars(&buffer, WALL_TIME, 0, scalars, 2);
     assert_bytes(&buffer, "1f00000000000000514b44180900002040fc54d9412a140a080a016115000000000a080a01621500"
                           "00807f28b19986");
@@ -91,7 +91,7 @@ Test(event, step_0_is_left_out_and_zero_values_are_not) {
 
 Test(event, negative_step_takes_ten_bytes) {
     struct gd_record_buffer buffer = empty_buffer();
-    const struct gd_scalar scalars[] = {{"a", 0.0f, NULL}, {"b", INFINITY, NULL}};
+    const struct gd_scalar scalars[] = {gd_scalar_of("a", 0.0f, NULL), gd_scalar_of("b", INFINITY, NULL)};
     gd_event_append_scalars(&buffer, WALL_TIME, -1, scalars, 2);
     assert_bytes(&buffer, "2a00000000000000ae8d91f50900002040fc54d94110ffffffffffffffffff012a140a080a0161150000"
                           "00000a080a0162150000807f72c7096e");
@@ -106,7 +106,7 @@ Test(event, no_scalars_is_no_record) {
 Test(event, records_append) {
     struct gd_record_buffer buffer = empty_buffer();
     gd_event_append_start(&buffer, WALL_TIME, 40);
-    gd_event_append_scalars(&buffer, WALL_TIME + 1, 41, &(struct gd_scalar){"a", 1.0f, NULL}, 1);
+    gd_event_append_scalars(&buffer, WALL_TIME + 1, 41, (struct gd_scalar[]){gd_scalar_of("a", 1.0f, NULL)}, 1);
     gd_event_append_stop(&buffer, WALL_TIME + 2, 41);
 
     const int64_t steps[] = {0, 40, 41, 41};
@@ -123,7 +123,8 @@ Test(event, records_append) {
 
 Test(event, metadata_only_when_asked) {
     struct gd_record_buffer buffer = empty_buffer();
-    const struct gd_scalar scalars[] = {{"a", 1.0f, NULL}, {"b", 2.0f, ""}, {"c", 3.0f, "what c is"}};
+    const struct gd_scalar scalars[] = {gd_scalar_of("a", 1.0f, NULL), gd_scalar_of("b", 2.0f, ""),
+                                        gd_scalar_of("c", 3.0f, "what c is")};
     gd_event_append_scalars(&buffer, WALL_TIME, 7, scalars, 3);
 
     Tensorboard__Event *event = only_event(&buffer);
@@ -145,7 +146,7 @@ Test(event, every_float_survives) {
     struct gd_record_buffer buffer = empty_buffer();
     struct gd_scalar scalars[sizeof(floats) / sizeof(floats[0])];
     for (size_t i = 0; i < sizeof(floats) / sizeof(floats[0]); i++)
-        scalars[i] = (struct gd_scalar){"x", floats[i], NULL};
+        scalars[i] = gd_scalar_of("x", floats[i], NULL);
     gd_event_append_scalars(&buffer, WALL_TIME, 7, scalars, sizeof(floats) / sizeof(floats[0]));
 
     Tensorboard__Event *event = only_event(&buffer);
@@ -165,7 +166,7 @@ Test(event, many_scalars_round_trip_within_the_bound) {
     for (size_t i = 0; i < N; i++) {
         memset(tags[i], 'a' + (char)(i % 26), 1 + i % 255);
         memset(descriptions[i], 'd', i % 699);
-        scalars[i] = (struct gd_scalar){tags[i], (float)i, i % 3 == 0 ? NULL : descriptions[i]};
+        scalars[i] = gd_scalar_of(tags[i], (float)i, i % 3 == 0 ? NULL : descriptions[i]);
         bound_bytes += gd_event_scalar_bytes_max(strlen(tags[i]), i % 3 == 0 ? 0 : strlen(descriptions[i]));
 
         struct gd_record_buffer buffer = empty_buffer();
@@ -194,7 +195,8 @@ Test(event, bound_of_one_scalar_is_reached) {
             memset(description, 'd', description_bytes);
             description[description_bytes] = '\0';
             struct gd_record_buffer buffer = empty_buffer();
-            gd_event_append_scalars(&buffer, WALL_TIME, -1, &(struct gd_scalar){tag, 1.0f, description}, 1);
+            gd_event_append_scalars(&buffer, WALL_TIME, -1, (struct gd_scalar[]){gd_scalar_of(tag, 1.0f, description)},
+                                    1);
             cr_assert_eq(buffer.used, gd_event_scalar_bytes_max(tag_bytes, description_bytes), "tag %zu, text %zu",
                          tag_bytes, description_bytes);
         }

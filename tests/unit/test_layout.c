@@ -298,7 +298,7 @@ static size_t n_scalars;
 
 static void list_tag(const struct gd_tag_text *text) {
     texts[n_scalars] = *text;
-    scalars[n_scalars] = (struct gd_scalar){texts[n_scalars].name, 1.0f, text->description};
+    scalars[n_scalars] = gd_scalar_of(texts[n_scalars].name, 1.0f, text->description);
     n_scalars++;
 }
 
@@ -321,7 +321,7 @@ static void check_outbox(const struct shape *shape) {
     }
     memset(name, 'x', GRADIENTD_NAME_BYTES_MAX);
     for (int i = 0; i < GRADIENTD_USER_TAGS_MAX; i++)
-        scalars[n_scalars++] = (struct gd_scalar){name, 1.0f, ""};
+        scalars[n_scalars++] = gd_scalar_of(name, 1.0f, "");
     gd_event_append_scalars(&buffer, 1.0, INT64_MAX, scalars, n_scalars); // asserts that it fits
     cr_expect(buffer.used > layout.step_records_max / 2, "the bound %lu is far above %zu",
               (unsigned long)layout.step_records_max, buffer.used);
