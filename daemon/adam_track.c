@@ -7,6 +7,10 @@
 
 #include "start_vector.h"
 
+// A state array of more is not in the cache when the next step comes, after eight slots of the same size; one of fewer
+// may be.
+static const uint64_t PAST_CACHES_BYTES = 1 << 20;
+
 int gd_adam_track_init(struct gd_adam_track *track, uint32_t rule, const struct gd_open_run *open_run,
                        const struct gd_memory *memory) {
     *track = (struct gd_adam_track){
@@ -104,6 +108,7 @@ void gd_adam_track_point(const struct gd_adam_track *track, uint32_t group, uint
     uint64_t half = track->groups[group].half % 2;
 
     chunk->step = &track->group_steps[group].kernel;
+    chunk->past_caches = track->memory->layout.second_moment_bytes > PAST_CACHES_BYTES;
     chunk->root = gd_memory_second_moment(track->memory, track->rule, half, 0) + offset;
     chunk->root_next = gd_memory_second_moment(track->memory, track->rule, 1 - half, 0) + offset;
     if (gd_adam_state_arrays(track->config) > 1) {

@@ -50,6 +50,7 @@ struct row {
     const void *const *history;
     const float *root, *maximum;
     float *root_next, *maximum_next;
+    bool past_caches;
 };
 
 // What the second moment's arithmetic takes from gd_second_moment_step, spread over vectors once a chunk.
@@ -175,6 +176,13 @@ ALWAYS_INLINE void measure(bool usual, const struct gd_second_moment_step *step,
     sums->relative_square.lanes[j] = v_add(sums->relative_square.lanes[j], v_keep(active, relative));
 }
 
+ALWAYS_INLINE void store_state(const struct row *row, float *to, vec x) {
+    if (row->past_caches)
+        v_stream(to, x);
+    else
+        v_store(to, x);
+}
+
 // Moves a vector's state on.
 ALWAYS_INLINE struct pending move_state(enum state_form form, const struct row *row,
                                         const struct gd_second_moment_step *step, const struct step_vecs *s, size_t at,
@@ -183,13 +191,13 @@ ALWAYS_INLINE struct pending move_state(enum state_form form, const struct row *
     vec square = usual ? v_mul(g, g) : v_min(v_mul(g, g), v_set1(FLT_MAX)); // where it overflows, STATE_ANY comes next
     vec root = v_load(row->root + at);
     vec root_next = moved_root(usual, step, s, g, square, root);
-    v_stream(row->root_next + at, root_next);
+    store_state(row, row->root_next + at, root_next);
     if (form == STATE_USUAL || (form == STATE_ANY && !row->maximum))
         return (struct pending){g, square, root, root, root_next};
 
     vec maximum = v_load(row->maximum + at);
     vec maximum_next = v_max(maximum, v_mul(root_next, s->max_scale));
-    v_stream(row->maximum_next + at, maximum_next);
+    store_state(row, row->maximum_next + at, maximum_next);
     return (struct pending){g, square, root, maximum, maximum_next};
 }
 

@@ -92,7 +92,6 @@ static void take_tail(const struct pass *pass, rows_taker *take, size_t first, s
         padded.maximum_next = tail.maximum_next;
     }
     take(pass, &padded, 0, GD_LANES, sums);
-    v_fence();
     if (row->root)
         memcpy(row->root_next + first, tail.root_next, elems * sizeof(float));
     if (row->maximum)
@@ -214,8 +213,15 @@ static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums)
 
     assert_preconditions(chunk);
     chunk_sums_init(&sums, chunk);
-    pass.row =
-        (struct row){chunk->gradient, pass.history, chunk->root, chunk->maximum, chunk->root_next, chunk->maximum_next};
+    pass.row = (struct row){
+        .gradient = chunk->gradient,
+        .history = pass.history,
+        .root = chunk->root,
+        .maximum = chunk->maximum,
+        .root_next = chunk->root_next,
+        .maximum_next = chunk->maximum_next,
+        .past_caches = chunk->past_caches,
+    };
     pass.how = (struct manner){.type = chunk->type, .state = form_of(chunk), .counting = true};
     pass.step = chunk->step;
     if (chunk->root)
@@ -233,7 +239,7 @@ static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums)
         pass.how.state = STATE_NONE;
         pass.row.root = pass.row.maximum = NULL;
     } while (next < chunk->lags);
-    if (chunk->root)
+    if (chunk->past_caches)
         v_fence();
     fill_step_sums(chunk, &sums, ret_sums);
 }

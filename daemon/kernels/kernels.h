@@ -85,6 +85,7 @@ struct gd_chunk {
     float *root_next;     // ... and after it
     const float *maximum; // sqrt of the running maximum before ...
     float *maximum_next;  // ... and after
+    bool past_caches;     // the state is stored past them: it will long have left them when it is needed again
 };
 
 struct gd_kernels {
