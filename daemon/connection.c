@@ -13,6 +13,7 @@
 enum {
     INPUT_BYTES_MIN = 64 << 10, // a burst of hundreds of Snapshots, or a piece of a payload that stays in L2
     OUTPUT_BYTES_MAX = 1 << 20,
+    ROOM_UNASKED = 16, // messages after the kernel said that there is room: 12 KiB of a socket's 208, as it counts them
 };
 
 enum phase {
@@ -31,7 +32,9 @@ struct gd_connection {
     struct gd_fd_queue fds;
     bool paused;
     bool asks_room;
-    bool handling; // a handler is being called: what it unpauses goes on when it returns
+    uint32_t room_left; // calls of `room` before the kernel is asked again
+    int polled_events;  // what the poll waits for
+    bool handling;      // a handler is being called: what it unpauses goes on when it returns
 
     uint8_t *input;
     size_t input_capacity;
@@ -52,6 +55,9 @@ static bool reads(const struct gd_connection *connection) {
 static void update_poll(struct gd_connection *connection) {
     bool writes = connection->output_bytes > 0 || connection->asks_room;
     int events = (reads(connection) ? UV_READABLE : 0) | (writes ? UV_WRITABLE : 0);
+    if (events == connection->polled_events)
+        return; // libuv would take it from epoll and add it again
+    connection->polled_events = events;
     if (events)
         uv_poll_start(&connection->poll, events, on_poll);
     else
@@ -269,11 +275,24 @@ void gd_connection_send(struct gd_connection *connection, const Gradientd__Daemo
     update_poll(connection);
 }
 
+// Calls `room` if it was asked for, and there is some.
+static void offer_room(struct gd_connection *connection) {
+    if (!connection->asks_room || connection->output_bytes > 0 || connection->room_left == 0)
+        return;
+    connection->room_left--;
+    connection->asks_room = false;
+    connection->handlers.room(connection->context);
+}
+
 void gd_connection_ask_room(struct gd_connection *connection) {
     if (connection->phase == CLOSING)
         return;
     connection->asks_room = true;
-    update_poll(connection);
+    if (connection->handling) // when all that has come is handled, once for all of it
+        return;
+    offer_room(connection);
+    if (connection->phase != CLOSING)
+        update_poll(connection);
 }
 
 void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
@@ -288,22 +307,18 @@ void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
         update_poll(connection);
 }
 
-static void on_writable(struct gd_connection *connection) {
-    flush(connection);
-    if (connection->output_bytes > 0 || !connection->asks_room)
-        return;
-    connection->asks_room = false;
-    connection->handlers.room(connection->context);
-}
-
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct gd_connection *connection = (struct gd_connection *)poll;
     if (status < 0) // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
         events = reads(connection) ? UV_READABLE : UV_WRITABLE;
-    if (events & UV_WRITABLE)
-        on_writable(connection);
+    if (events & UV_WRITABLE) {
+        flush(connection);
+        connection->room_left = ROOM_UNASKED;
+    }
     if (events & UV_READABLE && connection->phase != CLOSING)
         receive(connection);
+    if (connection->phase != CLOSING)
+        offer_room(connection);
     if (connection->phase != CLOSING)
         update_poll(connection);
 }

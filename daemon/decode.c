@@ -101,7 +101,8 @@ static int check_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_f
 }
 
 // One block: the struct, then rates, scalars, bitmap and tags.
-static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **scalars, size_t n_scalars,
+static struct gd_submission *submission_new(struct gd_submission_pool *pool, size_t n_rates,
+                                            Gradientd__Scalar **scalars, size_t n_scalars,
                                             const ProtobufCBinaryData *groups_present) {
     size_t tag_bytes = 0;
     for (size_t i = 0; i < n_scalars; i++)
@@ -110,10 +111,9 @@ static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **
 
     size_t block_bytes = sizeof(struct gd_submission) + n_rates * sizeof(struct gd_adam_rates) +
                          n_scalars * sizeof(struct gd_user_scalar) + present_bytes + tag_bytes;
-    struct gd_submission *submission = calloc(1, block_bytes);
+    struct gd_submission *submission = gd_submission_new(pool, block_bytes);
     if (!submission)
         return NULL;
-    submission->bytes = block_bytes;
     submission->rates = (struct gd_adam_rates *)(submission + 1);
     submission->n_rates = (uint32_t)n_rates;
     submission->scalars = (struct gd_user_scalar *)(submission->rates + n_rates);
@@ -133,14 +133,14 @@ static struct gd_submission *submission_new(size_t n_rates, Gradientd__Scalar **
     return submission;
 }
 
-static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame, struct gd_decoded *ret,
-                           struct gd_error *ret_error) {
+static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame,
+                           struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
     int result = check_snapshot(snapshot, frame, ret_error);
     if (result < 0)
         return result;
 
     struct gd_submission *submission =
-        submission_new(snapshot->n_parameter_groups, snapshot->scalars, snapshot->n_scalars,
+        submission_new(pool, snapshot->n_parameter_groups, snapshot->scalars, snapshot->n_scalars,
                        snapshot->has_groups_present ? &snapshot->groups_present : NULL);
     if (!submission)
         return -ENOMEM;
@@ -166,7 +166,7 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
 }
 
 static int decode_start_vector(const Gradientd__StartVector *start, const struct gd_frame *frame,
-                               struct gd_decoded *ret, struct gd_error *ret_error) {
+                               struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
     int result = check_elements(start->elements, frame, ret_error);
     int array = gd_start_array_of(start->elements->kind);
     if (result == 0 && array < 0)
@@ -176,7 +176,7 @@ static int decode_start_vector(const Gradientd__StartVector *start, const struct
     if (result < 0)
         return result;
 
-    struct gd_submission *submission = submission_new(0, NULL, 0, NULL);
+    struct gd_submission *submission = submission_new(pool, 0, NULL, 0, NULL);
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_START;
@@ -189,14 +189,15 @@ static int decode_start_vector(const Gradientd__StartVector *start, const struct
     return 0;
 }
 
-static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_decoded *ret, struct gd_error *ret_error) {
+static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_submission_pool *pool, struct gd_decoded *ret,
+                          struct gd_error *ret_error) {
     int result = check_time(scalars->wall_time, scalars->step, ret_error);
     if (result == 0)
         result = check_scalars(scalars->scalars, scalars->n_scalars, ret_error);
     if (result < 0)
         return result;
 
-    struct gd_submission *submission = submission_new(0, scalars->scalars, scalars->n_scalars, NULL);
+    struct gd_submission *submission = submission_new(pool, 0, scalars->scalars, scalars->n_scalars, NULL);
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_SCALARS;
@@ -207,11 +208,12 @@ static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_decoded *
     return 0;
 }
 
-static int decode_close_run(const Gradientd__CloseRun *close_run, struct gd_decoded *ret, struct gd_error *ret_error) {
+static int decode_close_run(const Gradientd__CloseRun *close_run, struct gd_submission_pool *pool,
+                            struct gd_decoded *ret, struct gd_error *ret_error) {
     if (close_run->outcome != GRADIENTD__OUTCOME__SUCCESS && close_run->outcome != GRADIENTD__OUTCOME__FAILURE)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "outcome", "outcome is %d; 1 is success, 2 failure",
                             (int)close_run->outcome);
-    struct gd_submission *submission = submission_new(0, NULL, 0, NULL);
+    struct gd_submission *submission = submission_new(pool, 0, NULL, 0, NULL);
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_CLOSE;
@@ -235,8 +237,8 @@ static int decode_open_run(const Gradientd__OpenRun *open_run, const struct gd_f
     return 0;
 }
 
-static int decode_message(const Gradientd__ClientMessage *message, const struct gd_frame *frame, struct gd_decoded *ret,
-                          struct gd_error *ret_error) {
+static int decode_message(const Gradientd__ClientMessage *message, const struct gd_frame *frame,
+                          struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
     switch (message->message_case) {
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_HELLO:
         return decode_hello(message->hello, ret);
@@ -249,13 +251,13 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
         };
         return 0;
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT:
-        return decode_snapshot(message->snapshot, frame, ret, ret_error);
+        return decode_snapshot(message->snapshot, frame, pool, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR:
-        return decode_start_vector(message->start_vector, frame, ret, ret_error);
+        return decode_start_vector(message->start_vector, frame, pool, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_SCALARS:
-        return decode_scalars(message->scalars, ret, ret_error);
+        return decode_scalars(message->scalars, pool, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN:
-        return decode_close_run(message->close_run, ret, ret_error);
+        return decode_close_run(message->close_run, pool, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST:
         *ret = (struct gd_decoded){.kind = GD_CLIENT_STATUS_REQUEST};
         return 0;
@@ -264,8 +266,8 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
     }
 }
 
-static int decode_frame(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
-                        struct gd_error *ret_error) {
+static int decode_frame(const struct gd_frame *frame, struct gd_arena *arena, struct gd_submission_pool *pool,
+                        struct gd_decoded *ret_decoded, struct gd_error *ret_error) {
     Gradientd__ClientMessage *message =
         gradientd__client_message__unpack(&arena->allocator, frame->message_bytes, frame->message);
     if (!message && arena->exhausted)
@@ -281,12 +283,12 @@ static int decode_frame(const struct gd_frame *frame, struct gd_arena *arena, st
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "payload_bytes",
                             "payload_bytes is %u; only OpenRun, Snapshot and StartVector take a payload",
                             frame->payload_bytes);
-    return decode_message(message, frame, ret_decoded, ret_error);
+    return decode_message(message, frame, pool, ret_decoded, ret_error);
 }
 
-int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_decoded *ret_decoded,
-              struct gd_error *ret_error) {
-    int result = decode_frame(frame, arena, ret_decoded, ret_error);
+int gd_decode(const struct gd_frame *frame, struct gd_arena *arena, struct gd_submission_pool *pool,
+              struct gd_decoded *ret_decoded, struct gd_error *ret_error) {
+    int result = decode_frame(frame, arena, pool, ret_decoded, ret_error);
     gd_arena_reset(arena);
     return result;
 }

@@ -42,14 +42,15 @@ struct gd_decoded {
         struct gd_hello hello;
         struct gd_open_run *open_run; // owned by the caller, gd_open_run_free()
         struct gd_attach attach;
-        struct gd_submission *submission; // owned by the caller, free()
+        struct gd_submission *submission; // owned by the caller, gd_submission_free()
     };
 };
 
-// Decodes a frame's message. `arena` comes and goes empty: nothing of the result is in it. An OpenRun is complete once
-// gd_open_run_read_table() has read the frame's payload.
+// Decodes a frame's message. `arena` comes and goes empty: nothing of the result is in it. A submission is taken from
+// `pool`, which may be NULL. An OpenRun is complete once gd_open_run_read_table() has read the frame's payload.
 __attribute__((warn_unused_result)) int gd_decode(const struct gd_frame *frame, struct gd_arena *arena,
-                                                  struct gd_decoded *ret_decoded, struct gd_error *ret_error);
+                                                  struct gd_submission_pool *pool, struct gd_decoded *ret_decoded,
+                                                  struct gd_error *ret_error);
 
 // Reads the group table, OpenRun's payload. Returns 0, or a negative errno with *ret_error set; then the run is of no
 // use.

@@ -24,14 +24,15 @@ struct gd_event_file {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    uint64_t appended_bytes; // guarded by the mutex, as are the flags
-    int accepted;            // see gd_event_file_is_accepted()
+    int accepted; // see gd_event_file_is_accepted(); guarded by the mutex, as are the flags
     struct gd_error refusal;
     char *path; // of a file that was created: set by the thread before it is accepted
     bool finishing;
     bool abandoned;
     bool done;
-    _Atomic uint64_t written_bytes; // stored by the thread alone
+    _Atomic uint64_t appended_bytes; // stored by whoever appends
+    _Atomic uint64_t written_bytes;  // stored by the thread alone
+    _Atomic bool asleep;             // the thread waits for something to write
 };
 
 int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error) {
@@ -56,9 +57,13 @@ static uint64_t pending_bytes(const struct gd_event_file *file) {
     return file->appended_bytes - file->written_bytes;
 }
 
+static bool is_half_full(const struct gd_event_file *file) {
+    return pending_bytes(file) >= file->options.outbox_bytes / 2;
+}
+
 // Whether the next batch should be written without waiting for more. The mutex is held.
 static bool is_urgent(const struct gd_event_file *file) {
-    return file->finishing || pending_bytes(file) >= file->options.outbox_bytes / 2;
+    return file->finishing || is_half_full(file);
 }
 
 static bool is_abandoned(const struct gd_event_file *file) {
@@ -79,8 +84,10 @@ static void wait_for(struct gd_event_file *file, int milliseconds, bool (*enough
 
 // Waits for records and lets more of them gather. The mutex is held.
 static void gather(struct gd_event_file *file) {
+    atomic_store(&file->asleep, true); // before the look at appended_bytes, as gd_event_file_append() does it after
     while (pending_bytes(file) == 0 && !file->finishing)
         pthread_cond_wait(&file->changed, &file->mutex);
+    atomic_store(&file->asleep, false);
     wait_for(file, GATHER_MS, is_urgent);
 }
 
@@ -223,9 +230,12 @@ const char *gd_event_file_path(const struct gd_event_file *file) {
     return file->path;
 }
 
+// No lock for what is appended while more gathers: the thread wakes by itself then.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
+    atomic_store(&file->appended_bytes, appended_bytes);
+    if (!atomic_load(&file->asleep) && !is_half_full(file))
+        return;
     pthread_mutex_lock(&file->mutex);
-    file->appended_bytes = appended_bytes;
     pthread_cond_signal(&file->changed);
     pthread_mutex_unlock(&file->mutex);
 }

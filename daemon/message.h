@@ -83,7 +83,8 @@ enum gd_delivery {
 // One of the four messages that commit in sequence. One heap block; everything it points to lies in the block.
 struct gd_submission {
     struct gd_submission *next;
-    size_t bytes; // of the block
+    size_t bytes;          // that it takes of the block ...
+    size_t capacity_bytes; // ... which has so many
     enum gd_submission_kind kind;
     uint64_t sequence;
 
@@ -117,3 +118,15 @@ struct gd_submission {
 static inline bool gd_submission_has_group(const struct gd_submission *submission, uint32_t group) {
     return !submission->groups_present || submission->groups_present[group / 8] >> (group % 8) & 1;
 }
+
+// Keeps the block of a submission that is done with for the next one, so that a steady stream of steps costs no malloc.
+// {0} is empty. For one thread.
+struct gd_submission_pool {
+    struct gd_submission *spare; // owned
+};
+
+// A submission of `bytes` bytes, all zero but for its sizes; NULL when there is no memory for it. `pool` may be NULL.
+// It is freed with free() or gd_submission_free().
+struct gd_submission *gd_submission_new(struct gd_submission_pool *pool, size_t bytes);
+void gd_submission_free(struct gd_submission_pool *pool, struct gd_submission *submission);
+void gd_submission_pool_deinit(struct gd_submission_pool *pool);

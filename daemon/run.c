@@ -257,6 +257,16 @@ static bool take_start(struct gd_run *run, const struct gd_submission *start) {
     return true;
 }
 
+bool gd_run_is_light(const struct gd_run *run) {
+    // A step's work in elements read, where a group counts as many as take its time. At most some 50 us with vector
+    // kernels: to wake a thread and to be told of its end takes 20 and more, twice a switch of this thread's own.
+    const uint64_t light_max = 512 << 10, group_elements = 2048;
+    const struct gd_open_run *open_run = run->open_run;
+    uint64_t rules = 1 + open_run->n_shadows;
+    return open_run->elements < light_max &&
+           rules * (open_run->elements * (open_run->max_lag + 2) + open_run->n_groups * group_elements) <= light_max;
+}
+
 uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
     struct gd_submission *submission = run->queue_head;
     assert(submission && !run->working);
@@ -340,8 +350,8 @@ bool gd_run_commit(struct gd_run *run) {
     return commit(run, bytes);
 }
 
-void gd_run_finish(struct gd_run *run) {
-    free(run->working);
+void gd_run_finish(struct gd_run *run, struct gd_submission_pool *pool) {
+    gd_submission_free(pool, run->working);
     run->working = NULL;
 }
 

@@ -127,6 +127,9 @@ void gd_run_stop(struct gd_run *run, bool leaving);
 
 enum gd_run_next gd_run_next(const struct gd_run *run);
 
+// Whether each of its submissions is so little work that handing it to another thread would cost more.
+bool gd_run_is_light(const struct gd_run *run);
+
 // Takes the head of the queue. Returns into how many parts (1 to parts_max) its work divides.
 uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max);
 void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts);
@@ -134,8 +137,8 @@ void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts);
 // After all parts, on any one thread: diagnostics, records, commit. Returns true when the client waits for Released.
 bool gd_run_commit(struct gd_run *run);
 
-// After gd_run_commit(), on the loop thread: the submission is done with.
-void gd_run_finish(struct gd_run *run);
+// After gd_run_commit(), on the loop thread: the submission is done with, and goes to `pool`.
+void gd_run_finish(struct gd_run *run, struct gd_submission_pool *pool);
 
 // Appends the end records where the run is closing, and lets the writer finish the file.
 void gd_run_end(struct gd_run *run);

@@ -24,6 +24,7 @@ enum {
     ABANDON_TIMEOUT_MS = 1000,
     ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
+    LIGHT_WORK_MAX = 256,          // a turn of the loop, of 50 us at most: what comes meanwhile waits some 10 ms
     LARGE_BLOCK_BYTES = 128 << 10, // glibc's own first threshold
     NS_PER_MS = 1000000,
 };
@@ -35,12 +36,15 @@ struct server {
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_async_t progress; // a writer thread got on
+    uv_prepare_t turn;   // another turn of the loop begins
+    uint32_t light_left; // see session.h
     uv_timer_t stop_timer;
     uv_timer_t accept_timer; // runs while descriptors are short
     uv_timer_t hello_timer;  // runs while a client may still have to say Hello
     uv_poll_t listener_poll;
     struct gd_listener listener;
     struct gd_arena arena;
+    struct gd_submission_pool submissions;
     char *default_state_directory; // owned, NULL: none
     struct gd_quota *quota;
     struct gd_session_host host;
@@ -55,6 +59,7 @@ static void close_handles(struct server *server) {
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     uv_close((uv_handle_t *)&server->progress, NULL);
+    uv_close((uv_handle_t *)&server->turn, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
     uv_close((uv_handle_t *)&server->hello_timer, NULL);
@@ -133,6 +138,11 @@ static void on_signal(uv_signal_t *signal, int number) {
 static void on_progress(uv_async_t *async) {
     struct server *server = async->data;
     for_each_session(server, gd_session_advance);
+}
+
+static void on_turn(uv_prepare_t *prepare) {
+    struct server *server = prepare->data;
+    server->light_left = LIGHT_WORK_MAX;
 }
 
 static void notify(void *context) {
@@ -281,6 +291,9 @@ static int init(struct server *server) {
     }
     uv_async_init(&server->loop, &server->progress, on_progress);
     server->progress.data = server;
+    uv_prepare_init(&server->loop, &server->turn);
+    server->turn.data = server;
+    uv_prepare_start(&server->turn, on_turn);
     uv_timer_init(&server->loop, &server->stop_timer);
     server->stop_timer.data = server;
     uv_timer_init(&server->loop, &server->accept_timer);
@@ -292,9 +305,11 @@ static int init(struct server *server) {
     server->host = (struct gd_session_host){
         .loop = &server->loop,
         .arena = &server->arena,
+        .submissions = &server->submissions,
         .kernels = server->options->kernels,
         .state_directory =
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
+        .light_left = &server->light_left,
         .workers = server->options->workers,
         .notify = notify,
         .holder_of = holder_of,
@@ -324,6 +339,7 @@ int gd_server_run(const struct gd_server_options *options) {
 
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);
+    gd_submission_pool_deinit(&server.submissions);
     gd_quota_free(server.quota);
     free(server.sessions);
     free(server.default_state_directory);

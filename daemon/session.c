@@ -118,6 +118,16 @@ static void work_part(uv_work_t *work) {
         session->client_waits = gd_run_commit(session->run);
 }
 
+// A submission is committed: its client is told if it waits. Of the end Released tells when the file is whole.
+static void finish_work(struct gd_session *session) {
+    gd_run_finish(session->run, session->host->submissions);
+    if (session->run->state->ended)
+        return;
+    session->released_sequence = session->run->state->sequence;
+    if (session->client_waits && session->connection)
+        gd_connection_ask_room(session->connection);
+}
+
 static void on_part_done(uv_work_t *work, int status) {
     struct part *part = work->data;
     struct gd_session *session = part->session;
@@ -125,13 +135,21 @@ static void on_part_done(uv_work_t *work, int status) {
 
     if (--session->parts_unreported > 0)
         return;
-    gd_run_finish(session->run);
-    if (!session->run->state->ended) { // of the end Released tells when the file is whole
-        session->released_sequence = session->run->state->sequence;
-        if (session->client_waits && session->connection)
-            gd_connection_ask_room(session->connection);
-    }
+    finish_work(session);
     gd_session_advance(session);
+}
+
+// Does light work here and now. Returns false when there is none, or so much that other threads should share in it.
+static bool work_here(struct gd_session *session) {
+    struct gd_run *run = session->run;
+    if (*session->host->light_left == 0 || !gd_run_is_light(run))
+        return false;
+    --*session->host->light_left;
+    gd_run_begin(run, 1);
+    gd_run_work(run, 0, 1);
+    session->client_waits = gd_run_commit(run);
+    finish_work(session);
+    return true;
 }
 
 static void begin_work(struct gd_session *session) {
@@ -199,7 +217,9 @@ void gd_session_advance(struct gd_session *session) {
     if (session->phase == SESSION_CHECKING)
         gd_session_finish_attach(session);
     if (session->run) {
-        enum gd_run_next next = gd_run_next(session->run);
+        enum gd_run_next next;
+        while ((next = gd_run_next(session->run)) == GD_RUN_BEGIN && work_here(session))
+            continue;
         if (next == GD_RUN_BEGIN)
             begin_work(session);
         else if (next == GD_RUN_END)

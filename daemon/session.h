@@ -9,6 +9,7 @@
 #include "holdings.h"
 #include "kernels/kernels.h"
 #include "memory.h"
+#include "message.h"
 
 enum { GD_WORKERS_MAX = 64 };
 
@@ -18,9 +19,11 @@ struct gd_session;
 struct gd_session_host {
     uv_loop_t *loop;
     struct gd_arena *arena;
+    struct gd_submission_pool *submissions;
     const struct gd_kernels *kernels;
     bool stopping;                 // the daemon ends: runs are left open-ended
     const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
+    uint32_t *light_left;          // pieces of light work that the loop's thread may still do in this turn of the loop
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.

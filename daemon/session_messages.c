@@ -104,7 +104,7 @@ void gd_session_on_message(void *context, const struct gd_frame *frame) {
 
     int result = gd_holdings_count_message(&session->holdings, uv_now(session->host->loop) * NS_PER_MS, &error);
     if (result == 0)
-        result = gd_decode(frame, session->host->arena, &decoded, &error);
+        result = gd_decode(frame, session->host->arena, session->host->submissions, &decoded, &error);
     if (result == 0)
         result = dispatch(session, &decoded, frame->payload_bytes, &error);
     if (result < 0)

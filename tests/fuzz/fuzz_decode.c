@@ -97,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     };
     struct gd_decoded decoded;
     struct gd_error error = {0};
-    int result = gd_decode(&frame, &arena, &decoded, &error);
+    int result = gd_decode(&frame, &arena, NULL, &decoded, &error);
     if (result == 0 && decoded.kind == GD_CLIENT_OPEN_RUN) {
         result = gd_open_run_read_table(decoded.open_run, frame.message + message_bytes, frame.payload_bytes, &error);
         if (result < 0)

@@ -195,7 +195,7 @@ int decode_bytes(const uint8_t *message, size_t message_bytes, const uint8_t *pa
     };
     error = (struct gd_error){.field = "", .text = ""};
     memset(&decoded, 0xa5, sizeof(decoded)); // a failure may not touch it
-    int result = gd_decode(&frame, &arena, &decoded, &error);
+    int result = gd_decode(&frame, &arena, NULL, &decoded, &error);
     if (result == 0 && decoded.kind == GD_CLIENT_OPEN_RUN) {
         result = gd_open_run_read_table(decoded.open_run, copies[1], payload_bytes, &error);
         if (result < 0) {

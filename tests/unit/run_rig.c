@@ -88,7 +88,7 @@ void free_run(void) {
                 gd_run_begin(run, 1);
                 gd_run_work(run, 0, 1);
                 gd_run_commit(run);
-                gd_run_finish(run);
+                gd_run_finish(run, NULL);
             }
         }
         while (!gd_event_file_is_done(run->file))
@@ -157,7 +157,7 @@ int work(void) {
             for (uint32_t part = 0; part < parts; part++)
                 gd_run_work(run, part, parts);
             gd_run_commit(run);
-            gd_run_finish(run);
+            gd_run_finish(run, NULL);
             committed++;
         } else
             return committed;

@@ -445,6 +445,6 @@ Test(run, a_commit_reports_a_waiting_client) {
         gd_run_begin(run, 1);
         gd_run_work(run, 0, 1);
         cr_expect_eq(gd_run_commit(run), i == 1);
-        gd_run_finish(run);
+        gd_run_finish(run, NULL);
     }
 }
