@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "adam_track.h"
 
@@ -25,6 +26,19 @@ struct group_place {
     uint64_t state_offset; // ... and in an array of the optimiser state
 };
 
+// A chunk's sums as they are kept until the fold: what a kernel fills in of gd_step_sums, small enough that those of
+// thousands of small groups stay in the cache.
+struct chunk_record {
+    double squared_norm;
+    double A, B, C, D;
+    double relative_square;
+    float max_abs;
+    float step_size_min;
+    uint32_t non_finite;
+    uint32_t active;
+    double dot[]; // max_lag of them
+};
+
 // What a shadow adds to a chunk's sums: its rule's own terms. All else is the gradient's, and in the run's sums
 // already.
 struct shadow_sums {
@@ -40,13 +54,26 @@ struct gd_analysis {
     struct group_place *groups;
     struct chunk_place *chunks;
     uint64_t n_chunks;
-    struct gd_step_sums *chunk_sums;
+    uint8_t *records; // of the chunks, each of ...
+    size_t record_bytes;
     struct shadow_sums *shadow_sums; // of shadow s from n_chunks x s on
     struct gd_adam_track tracks[GD_RULES_MAX];
     struct gd_step_sums *series_sums;
 
-    const struct gd_analysis_input *input; // the snapshot under way
+    // the snapshot under way
+    const struct gd_analysis_input *input;
+    const uint8_t *elements;                 // of its slot
+    const uint8_t *lag_elements[GD_LAG_MAX]; // of the known lags' slots, NULL for the others
+    const double *lag_norms[GD_LAG_MAX];     // ... and their groups' squared norms
 };
+
+static size_t record_bytes(const struct gd_open_run *open_run) {
+    return sizeof(struct chunk_record) + open_run->max_lag * sizeof(double);
+}
+
+static struct chunk_record *record_of(const struct gd_analysis *analysis, uint64_t chunk) {
+    return (struct chunk_record *)(void *)(analysis->records + chunk * analysis->record_bytes);
+}
 
 static uint64_t chunks_of(const struct gd_group *group) {
     return (group->numel + GD_CHUNK_ELEMS - 1) / GD_CHUNK_ELEMS;
@@ -77,8 +104,8 @@ static uint64_t count_chunks(const struct gd_open_run *open_run) {
 
 uint64_t gd_analysis_bytes(const struct gd_open_run *open_run) {
     const struct gd_analysis *analysis = NULL;
-    uint64_t chunk_bytes = sizeof(*analysis->chunks) + sizeof(*analysis->chunk_sums) +
-                           open_run->n_shadows * sizeof(*analysis->shadow_sums);
+    uint64_t chunk_bytes =
+        sizeof(*analysis->chunks) + record_bytes(open_run) + open_run->n_shadows * sizeof(*analysis->shadow_sums);
     return sizeof(*analysis) + open_run->n_groups * sizeof(*analysis->groups) + count_chunks(open_run) * chunk_bytes +
            (1 + open_run->n_shadows) * gd_adam_track_bytes(open_run) +
            ((uint64_t)open_run->series.n_series + 1) * sizeof(*analysis->series_sums);
@@ -95,15 +122,16 @@ int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *
         .memory = memory,
         .kernels = kernels,
         .n_chunks = count_chunks(open_run),
+        .record_bytes = record_bytes(open_run),
     };
 
     analysis->groups = calloc(open_run->n_groups, sizeof(*analysis->groups));
     analysis->chunks = calloc(analysis->n_chunks, sizeof(*analysis->chunks));
-    analysis->chunk_sums = calloc(analysis->n_chunks, sizeof(*analysis->chunk_sums));
+    analysis->records = calloc(analysis->n_chunks, analysis->record_bytes);
     analysis->series_sums = calloc((size_t)open_run->series.n_series + 1, sizeof(*analysis->series_sums));
     if (open_run->n_shadows > 0)
         analysis->shadow_sums = calloc(open_run->n_shadows * analysis->n_chunks, sizeof(*analysis->shadow_sums));
-    bool made = analysis->groups && analysis->chunks && analysis->chunk_sums && analysis->series_sums &&
+    bool made = analysis->groups && analysis->chunks && analysis->records && analysis->series_sums &&
                 (open_run->n_shadows == 0 || analysis->shadow_sums);
     for (uint32_t rule = 0; made && rule <= open_run->n_shadows; rule++)
         made = gd_adam_track_init(&analysis->tracks[rule], rule, open_run, memory) == 0;
@@ -124,7 +152,7 @@ void gd_analysis_free(struct gd_analysis *analysis) {
     free(analysis->shadow_sums);
     free(analysis->groups);
     free(analysis->chunks);
-    free(analysis->chunk_sums);
+    free(analysis->records);
     free(analysis->series_sums);
     free(analysis);
 }
@@ -150,8 +178,21 @@ static void take_rates(struct gd_analysis *analysis) {
     }
 }
 
+static void find_history(struct gd_analysis *analysis) {
+    const struct gd_analysis_input *input = analysis->input;
+
+    analysis->elements = gd_memory_slot(analysis->memory, input->snapshot->slot);
+    for (uint32_t i = 0; i < analysis->open_run->max_lag; i++) {
+        bool known = input->known_lags >> i & 1;
+        analysis->lag_elements[i] = known ? gd_memory_slot(analysis->memory, input->lag_slot[i]) : NULL;
+        analysis->lag_norms[i] =
+            known ? gd_memory_group_norms(analysis->memory, input->lag_slot[i], analysis->open_run->n_groups) : NULL;
+    }
+}
+
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
+    find_history(analysis);
     if (analysis->open_run->starts && input->state->snapshots == 0)
         gd_adam_track_start(&analysis->tracks[0], input->state, input->snapshot);
     take_rates(analysis);
@@ -170,22 +211,12 @@ static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
                               group->slot_offset + place->start, group->state_offset + place->start, place->elems);
 }
 
-static const uint8_t *slot_bytes(const struct gd_analysis *analysis, uint32_t slot) {
-    return gd_memory_slot(analysis->memory, slot);
-}
-
 static void point_at_history(const struct gd_analysis *analysis, const struct chunk_place *place, uint64_t offset_bytes,
                              struct gd_chunk *chunk) {
-    const struct gd_analysis_input *input = analysis->input;
-
     chunk->lags = analysis->open_run->max_lag;
-    for (uint32_t i = 0; i < chunk->lags; i++) {
-        if (!(input->known_lags >> i & 1))
-            continue;
-        const double *norms = gd_memory_group_norms(analysis->memory, input->lag_slot[i], analysis->open_run->n_groups);
-        if (norms[place->group] >= 0.0)
-            chunk->history[i] = slot_bytes(analysis, input->lag_slot[i]) + offset_bytes;
-    }
+    for (uint32_t i = 0; i < chunk->lags; i++)
+        if (analysis->lag_elements[i] && analysis->lag_norms[i][place->group] >= 0.0)
+            chunk->history[i] = analysis->lag_elements[i] + offset_bytes;
 }
 
 // `chunk` has the gradient and no history.
@@ -207,6 +238,46 @@ static void run_shadow_chunk(struct gd_analysis *analysis, uint32_t shadow, uint
     };
 }
 
+static void keep_sums(const struct gd_analysis *analysis, uint64_t index, const struct gd_step_sums *sums) {
+    struct chunk_record *record = record_of(analysis, index);
+    *record = (struct chunk_record){
+        .squared_norm = sums->squared_norm,
+        .A = sums->A,
+        .B = sums->B,
+        .C = sums->C,
+        .D = sums->D,
+        .relative_square = sums->relative_square,
+        .max_abs = sums->max_abs,
+        .step_size_min = sums->step_size_min,
+        .non_finite = (uint32_t)sums->non_finite,
+        .active = (uint32_t)sums->active,
+    };
+    memcpy(record->dot, sums->dot, analysis->open_run->max_lag * sizeof(*record->dot));
+}
+
+// Adds a chunk of `elems` elements to its group's sums.
+static void add_chunk(const struct gd_analysis *analysis, uint64_t index, struct gd_step_sums *sums) {
+    const struct chunk_record *record = record_of(analysis, index);
+    uint32_t elems = analysis->chunks[index].elems;
+
+    sums->elements += elems;
+    sums->zeros += elems - record->non_finite - record->active;
+    sums->non_finite += record->non_finite;
+    sums->active += record->active;
+    sums->squared_norm += record->squared_norm;
+    for (uint32_t i = 0; i < analysis->open_run->max_lag; i++)
+        sums->dot[i] += record->dot[i];
+    sums->A += record->A;
+    sums->B += record->B;
+    sums->C += record->C;
+    sums->D += record->D;
+    sums->relative_square += record->relative_square;
+    if (record->max_abs > sums->max_abs)
+        sums->max_abs = record->max_abs;
+    if (record->step_size_min < sums->step_size_min)
+        sums->step_size_min = record->step_size_min;
+}
+
 static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     const struct chunk_place *place = &analysis->chunks[index];
@@ -219,14 +290,16 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     struct gd_chunk chunk = {
         .elems = place->elems,
         .type = type,
-        .gradient = slot_bytes(analysis, snapshot->slot) + offset_bytes,
+        .gradient = analysis->elements + offset_bytes,
     };
     for (uint32_t shadow = 0; shadow < analysis->open_run->n_shadows; shadow++)
         run_shadow_chunk(analysis, shadow, index, chunk);
     point_at_history(analysis, place, offset_bytes, &chunk);
     if (analysis->tracks[0].has_second_moment)
         gd_adam_track_point(&analysis->tracks[0], place->group, group->state_offset + place->start, &chunk);
-    analysis->kernels->analyse(&chunk, &analysis->chunk_sums[index]);
+    struct gd_step_sums sums;
+    analysis->kernels->analyse(&chunk, &sums);
+    keep_sums(analysis, index, &sums);
 }
 
 // The first chunk of a part: parts hold about equal numbers of elements.
@@ -257,12 +330,8 @@ void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts
 
 // What only the fold over groups can know: which norms belong to which lag.
 static void complete_group(struct gd_analysis *analysis, uint32_t group, struct gd_step_sums *sums) {
-    const struct gd_analysis_input *input = analysis->input;
-
     for (uint32_t i = 0; i < analysis->open_run->max_lag; i++) {
-        if (!(input->known_lags >> i & 1))
-            continue;
-        double past = gd_memory_group_norms(analysis->memory, input->lag_slot[i], analysis->open_run->n_groups)[group];
+        double past = analysis->lag_norms[i] ? analysis->lag_norms[i][group] : ABSENT;
         if (past >= 0.0) {
             sums->squared_norm_now[i] = sums->squared_norm;
             sums->squared_norm_past[i] = past;
@@ -279,7 +348,7 @@ static void fold_shadow_group(struct gd_analysis *analysis, uint32_t shadow, uin
     struct gd_adam_track *track = &analysis->tracks[1 + shadow];
     struct gd_step_sums sums;
 
-    gd_step_sums_init(&sums);
+    gd_step_sums_init_lags(&sums, 0);
     sums.elements = own->elements;
     sums.active = own->active;
     sums.squared_norm = own->squared_norm;
@@ -319,9 +388,9 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
             continue;
         }
         struct gd_step_sums sums;
-        gd_step_sums_init(&sums);
+        gd_step_sums_init_lags(&sums, open_run->max_lag);
         for (; chunk < end; chunk++)
-            gd_step_sums_merge(&sums, &analysis->chunk_sums[chunk], open_run->max_lag);
+            add_chunk(analysis, chunk, &sums);
         norms[i] = sums.squared_norm;
         complete_group(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);

@@ -3,10 +3,17 @@
 #include <math.h>
 
 void gd_step_sums_init(struct gd_step_sums *sums) {
-    *sums = (struct gd_step_sums){
-        .step_size_min = INFINITY,
-        .first_non_finite_group = UINT32_MAX,
-    };
+    gd_step_sums_init_lags(sums, GD_LAG_MAX);
+}
+
+void gd_step_sums_init_lags(struct gd_step_sums *sums, uint32_t max_lag) {
+    sums->elements = sums->zeros = sums->non_finite = sums->active = sums->relative_elements = 0;
+    sums->squared_norm = sums->A = sums->B = sums->C = sums->D = sums->relative_square = 0.0;
+    sums->max_abs = 0.0f;
+    sums->step_size_min = INFINITY;
+    sums->first_non_finite_group = UINT32_MAX;
+    for (uint32_t i = 0; i < max_lag; i++)
+        sums->dot[i] = sums->squared_norm_now[i] = sums->squared_norm_past[i] = 0.0;
 }
 
 void gd_step_sums_merge(struct gd_step_sums *sums, const struct gd_step_sums *part, uint32_t max_lag) {

@@ -40,5 +40,8 @@ struct gd_step_sums {
 // Sets the neutral element of gd_step_sums_merge().
 void gd_step_sums_init(struct gd_step_sums *sums);
 
+// The same for sums that have no lags beyond `max_lag`, where they are left as they are: for groups by the thousand.
+void gd_step_sums_init_lags(struct gd_step_sums *sums, uint32_t max_lag);
+
 // Adds `part` to `sums`. Lags from `max_lag` + 1 on are not touched.
 void gd_step_sums_merge(struct gd_step_sums *sums, const struct gd_step_sums *part, uint32_t max_lag);

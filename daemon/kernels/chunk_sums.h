@@ -24,7 +24,7 @@ struct chunk_sums {
     float max_abs[GD_LANES], step_size_min[GD_LANES];
     uint64_t non_finite;
     uint64_t active;
-    double dot[GD_LAG_MAX][GD_LANES]; // last: of the chunk's lags alone
+    double dot[GD_LAG_MAX][GD_LANES];
 };
 
 // Comparisons instead of fminf and fmaxf, whose result for a NaN or for zeros of two signs is left open in places:
@@ -37,50 +37,80 @@ static inline float greater(float a, float b) {
     return a > b ? a : b;
 }
 
-static inline void flush_lanes(const float lanes[static GD_LANES], double total[static GD_LANES]) {
-    for (size_t lane = 0; lane < GD_LANES; lane++)
-        total[lane] += (double)lanes[lane];
+// Adds a block's float lanes to the double ones. The first block's replace them: a lane is never -0, so adding it to 0
+// would give the same, and a chunk of one block needs no zeros.
+static inline void flush_lanes(bool first, const float lanes[static GD_LANES], double total[static GD_LANES]) {
+    if (first) {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            total[lane] = (double)lanes[lane];
+    } else {
+        for (size_t lane = 0; lane < GD_LANES; lane++)
+            total[lane] += (double)lanes[lane];
+    }
 }
 
-static inline double reduce_lanes(const double total[static GD_LANES]) {
-    double lane[GD_LANES];
+// The contract's tree, in one expression a level, which stays in registers.
+static inline double reduce_lanes(const double lane[static GD_LANES]) {
+    double a0 = lane[0] + lane[8], a1 = lane[1] + lane[9], a2 = lane[2] + lane[10], a3 = lane[3] + lane[11];
+    double a4 = lane[4] + lane[12], a5 = lane[5] + lane[13], a6 = lane[6] + lane[14], a7 = lane[7] + lane[15];
+    double b0 = a0 + a4, b1 = a1 + a5, b2 = a2 + a6, b3 = a3 + a7;
+    return (b0 + b2) + (b1 + b3);
+}
 
-    memcpy(lane, total, sizeof(lane));
+// Maxima and minima do not depend on order: a tree leaves the compiler its vectors.
+static inline float greatest_lane(const float lanes[static GD_LANES]) {
+    float lane[GD_LANES];
+
+    memcpy(lane, lanes, sizeof(lane));
     for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
         for (size_t i = 0; i < width; i++)
-            lane[i] += lane[i + width];
+            lane[i] = greater(lane[i], lane[i + width]);
     }
     return lane[0];
 }
 
-// For the lags of `chunk`; those beyond are left as they are, which saves a tiny chunk most of its time.
+static inline float least_lane(const float lanes[static GD_LANES]) {
+    float lane[GD_LANES];
+
+    memcpy(lane, lanes, sizeof(lane));
+    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
+        for (size_t i = 0; i < width; i++)
+            lane[i] = lesser(lane[i], lane[i + width]);
+    }
+    return lane[0];
+}
+
+// Without the sums that the first block fills.
 static inline void chunk_sums_init(struct chunk_sums *sums, const struct gd_chunk *chunk) {
-    memset(sums, 0, offsetof(struct chunk_sums, dot) + chunk->lags * sizeof(sums->dot[0]));
-    for (size_t lane = 0; lane < GD_LANES; lane++)
+    if (chunk->elems == 0)
+        memset(sums, 0, sizeof(*sums));
+    sums->non_finite = sums->active = 0;
+    for (size_t lane = 0; lane < GD_LANES; lane++) {
+        sums->max_abs[lane] = 0.0f;
         sums->step_size_min[lane] = INFINITY;
+    }
 }
 
 static inline void fill_step_sums(const struct gd_chunk *chunk, const struct chunk_sums *sums,
                                   struct gd_step_sums *ret_sums) {
-    gd_step_sums_init(ret_sums);
+    gd_step_sums_init_lags(ret_sums, chunk->lags);
     ret_sums->elements = chunk->elems;
     ret_sums->zeros = chunk->elems - sums->non_finite - sums->active;
     ret_sums->non_finite = sums->non_finite;
     ret_sums->active = sums->active;
     ret_sums->squared_norm = reduce_lanes(sums->squared_norm);
     for (uint32_t i = 0; i < chunk->lags; i++)
-        ret_sums->dot[i] = reduce_lanes(sums->dot[i]);
-    for (size_t lane = 0; lane < GD_LANES; lane++)
-        ret_sums->max_abs = greater(sums->max_abs[lane], ret_sums->max_abs);
-    if (!chunk->root)
+        if (chunk->history[i])
+            ret_sums->dot[i] = reduce_lanes(sums->dot[i]);
+    ret_sums->max_abs = greatest_lane(sums->max_abs);
+    if (!chunk->root || !chunk->step->measured)
         return;
     ret_sums->A = reduce_lanes(sums->A);
     ret_sums->B = reduce_lanes(sums->B);
     ret_sums->C = reduce_lanes(sums->C);
     ret_sums->D = reduce_lanes(sums->D);
     ret_sums->relative_square = reduce_lanes(sums->relative_square);
-    for (size_t lane = 0; lane < GD_LANES; lane++)
-        ret_sums->step_size_min = lesser(sums->step_size_min[lane], ret_sums->step_size_min);
+    ret_sums->step_size_min = least_lane(sums->step_size_min);
 }
 
 static inline bool is_aligned(const void *pointer, size_t alignment) {

@@ -271,14 +271,34 @@ ALWAYS_INLINE void take_vec(const struct manner how, const struct gd_second_mome
         }                                                                                                              \
     } while (0)
 
+// What these rows add to, and no more: the whole struct would be copied through memory.
+ALWAYS_INLINE void copy_sums(const struct manner how, const struct block_sums *from, struct block_sums *to) {
+    if (how.careful)
+        to->finite = from->finite;
+    if (how.counting) {
+        to->squared_norm = from->squared_norm;
+        to->max_abs = from->max_abs;
+        to->active = from->active;
+    }
+    if (how.state != STATE_NONE) {
+        to->A = from->A;
+        to->B = from->B;
+        to->C = from->C;
+        to->D = from->D;
+        to->relative_square = from->relative_square;
+        to->step_size_min = from->step_size_min;
+    }
+    for (uint32_t i = 0; i < how.lags; i++)
+        to->dot[i] = from->dot[i];
+}
+
 // Takes `elems` elements, whole rows, from element `first` on.
 ALWAYS_INLINE void take_rows(const struct manner how, const struct row *row, const struct gd_second_moment_step *step,
                              const struct step_vecs *s, size_t first, size_t elems, struct block_sums *sums) {
-    struct loop loop;
-    loop.row = *row;
+    struct loop loop = {.row = *row};
     if (how.state != STATE_NONE)
         loop.s = *s;
-    loop.sums = *sums;
+    copy_sums(how, sums, &loop.sums);
 #define START(j) loop.last[j] = (struct pending){v_zero(), v_zero(), v_zero(), v_zero(), v_zero()}
     EACH_VEC(START);
 #undef START
@@ -292,5 +312,5 @@ ALWAYS_INLINE void take_rows(const struct manner how, const struct row *row, con
     if (how.state != STATE_NONE)
         EACH_VEC(MEASURE);
 #undef MEASURE
-    *sums = loop.sums;
+    copy_sums(how, &loop.sums, sums);
 }

@@ -72,23 +72,27 @@ struct tail {
     float root_next[GD_LANES], maximum_next[GD_LANES];
 };
 
+static const float *copy_tail(float to[static GD_LANES], const void *from, size_t bytes) {
+    memset(to, 0, GD_LANES * sizeof(*to)); // +0 in every type
+    return memcpy(to, from, bytes);
+}
+
 static void take_tail(const struct pass *pass, rows_taker *take, size_t first, size_t elems, struct block_sums *sums) {
     struct tail tail __attribute__((aligned(64)));
     const void *history[LAGS_AT_ONCE];
     const struct row *row = &pass->row;
     size_t bytes = elems * gd_element_bytes(pass->how.type), skip = first * gd_element_bytes(pass->how.type);
 
-    memset(&tail, 0, sizeof(tail)); // +0 in every type
-    memcpy(tail.gradient, (const uint8_t *)row->gradient + skip, bytes);
+    struct row padded = {.gradient = copy_tail(tail.gradient, (const uint8_t *)row->gradient + skip, bytes),
+                         .history = history};
     for (uint32_t i = 0; i < pass->how.lags; i++)
-        history[i] = memcpy(tail.history[i], (const uint8_t *)pass->history[i] + skip, bytes);
-    struct row padded = {.gradient = tail.gradient, .history = history};
+        history[i] = copy_tail(tail.history[i], (const uint8_t *)pass->history[i] + skip, bytes);
     if (row->root) {
-        padded.root = memcpy(tail.root, row->root + first, elems * sizeof(float));
+        padded.root = copy_tail(tail.root, row->root + first, elems * sizeof(float));
         padded.root_next = tail.root_next;
     }
     if (row->maximum) {
-        padded.maximum = memcpy(tail.maximum, row->maximum + first, elems * sizeof(float));
+        padded.maximum = copy_tail(tail.maximum, row->maximum + first, elems * sizeof(float));
         padded.maximum_next = tail.maximum_next;
     }
     take(pass, &padded, 0, GD_LANES, sums);
@@ -117,43 +121,44 @@ static void store_lanes(const struct vec_sum *sum, float lanes[static GD_LANES])
         v_store(lanes + j * VEC_LANES, sum->lanes[j]);
 }
 
-static void add_lanes(const struct vec_sum *sum, double total[static GD_LANES]) {
+static void add_lanes(bool first, const struct vec_sum *sum, double total[static GD_LANES]) {
     float lanes[GD_LANES];
     store_lanes(sum, lanes);
-    flush_lanes(lanes, total);
+    flush_lanes(first, lanes, total);
 }
 
 static uint64_t count_lanes(const struct vec_sum *sum) {
-    float lanes[GD_LANES], count = 0.0f;
-    store_lanes(sum, lanes);
-    for (size_t lane = 0; lane < GD_LANES; lane++)
-        count += lanes[lane];
-    return (uint64_t)count;
+    float lane[GD_LANES];
+
+    store_lanes(sum, lane);
+    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
+        for (size_t i = 0; i < width; i++)
+            lane[i] += lane[i + width]; // at most 1024 in all: exact
+    }
+    return (uint64_t)lane[0];
 }
 
 // One block, in lanes that start from 0 but for the extremes.
-static struct block_sums sum_block(const struct pass *pass, rows_taker *take, size_t first, size_t elems,
-                                   const struct chunk_sums *sums) {
-    struct block_sums block;
+static void sum_block(const struct pass *pass, rows_taker *take, size_t first, size_t elems,
+                      const struct chunk_sums *sums, struct block_sums *ret_block) {
     size_t whole = elems - elems % GD_LANES;
 
-    block.squared_norm = block.A = block.B = block.C = block.D = block.relative_square = no_sum();
-    block.active = block.finite = no_sum();
+    ret_block->squared_norm = ret_block->active = ret_block->finite = no_sum();
+    ret_block->A = ret_block->B = ret_block->C = ret_block->D = ret_block->relative_square = no_sum();
     for (uint32_t i = 0; i < pass->how.lags; i++)
-        block.dot[i] = no_sum();
-    block.max_abs = load_lanes(sums->max_abs);
-    block.step_size_min = load_lanes(sums->step_size_min);
-    take(pass, &pass->row, first, whole, &block);
+        ret_block->dot[i] = no_sum();
+    ret_block->max_abs = load_lanes(sums->max_abs);
+    ret_block->step_size_min = load_lanes(sums->step_size_min);
+    take(pass, &pass->row, first, whole, ret_block);
     if (whole < elems)
-        take_tail(pass, take, first + whole, elems - whole, &block);
-    return block;
+        take_tail(pass, take, first + whole, elems - whole, ret_block);
 }
 
 // Whether every element was finite: one that is not makes its lane's product infinite or NaN, and the lane stays so. A
 // sum of finite products may overflow too; then the careful loop gives the same once more.
 static bool is_whole(const struct pass *pass, const struct block_sums *block) {
     for (size_t j = 0; j < ROW_VECS; j++) {
-        mask finite = is_finite_vec(block->squared_norm.lanes[j]);
+        mask finite = is_finite_vec(block->squared_norm.lanes[j]); // of 0 in a pass that does not count
         for (uint32_t i = 0; i < pass->how.lags; i++)
             finite = m_and(finite, is_finite_vec(block->dot[i].lanes[j]));
         if (!m_all(finite))
@@ -163,25 +168,27 @@ static bool is_whole(const struct pass *pass, const struct block_sums *block) {
 }
 
 static void take_block(const struct pass *pass, rows_taker *take, size_t first, size_t elems, struct chunk_sums *sums) {
-    struct block_sums block = sum_block(pass, take, first, elems, sums);
+    struct block_sums block;
     uint64_t non_finite = 0;
+
+    sum_block(pass, take, first, elems, sums, &block);
     if (!is_whole(pass, &block)) {
-        block = sum_block(pass, take_rows_carefully, first, elems, sums);
+        sum_block(pass, take_rows_carefully, first, elems, sums, &block);
         non_finite = (elems + GD_LANES - 1) / GD_LANES * GD_LANES - count_lanes(&block.finite);
     }
 
     for (uint32_t i = 0; i < pass->how.lags; i++)
-        add_lanes(&block.dot[i], sums->dot[pass->lag[i]]);
-    if (pass->row.root) {
-        add_lanes(&block.A, sums->A);
-        add_lanes(&block.B, sums->B);
-        add_lanes(&block.C, sums->C);
-        add_lanes(&block.D, sums->D);
-        add_lanes(&block.relative_square, sums->relative_square);
+        add_lanes(first == 0, &block.dot[i], sums->dot[pass->lag[i]]);
+    if (pass->row.root && pass->step->measured) {
+        add_lanes(first == 0, &block.A, sums->A);
+        add_lanes(first == 0, &block.B, sums->B);
+        add_lanes(first == 0, &block.C, sums->C);
+        add_lanes(first == 0, &block.D, sums->D);
+        add_lanes(first == 0, &block.relative_square, sums->relative_square);
         store_lanes(&block.step_size_min, sums->step_size_min);
     }
     if (pass->how.counting) {
-        add_lanes(&block.squared_norm, sums->squared_norm);
+        add_lanes(first == 0, &block.squared_norm, sums->squared_norm);
         store_lanes(&block.max_abs, sums->max_abs);
         sums->non_finite += non_finite;
         sums->active += count_lanes(&block.active);

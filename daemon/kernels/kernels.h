@@ -90,7 +90,7 @@ struct gd_chunk {
 
 struct gd_kernels {
     const char *name;
-    // Fills `ret_sums` (initialised by the kernel). Thread-safe; touches nothing but the chunk's buffers.
+    // Fills `ret_sums`, but for lags beyond chunk->lags. Thread-safe; touches nothing but the chunk's buffers.
     void (*analyse)(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums);
 };
 

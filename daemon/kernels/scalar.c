@@ -66,14 +66,14 @@ static void raise_max_abs(const float *clean, size_t rows, float max_abs[static 
     }
 }
 
-static void add_products(const float *a, const float *b, size_t rows, double total[static GD_LANES]) {
+static void add_products(const float *a, const float *b, size_t rows, bool first_block, double total[static GD_LANES]) {
     float partial[GD_LANES] = {0}; // a copy that cannot alias a or b, so it can stay in registers
 
     for (size_t row = 0; row < rows; row++, a += GD_LANES, b += GD_LANES) {
         for (size_t lane = 0; lane < GD_LANES; lane++)
             partial[lane] += a[lane] * b[lane];
     }
-    flush_lanes(partial, total);
+    flush_lanes(first_block, partial, total);
 }
 
 static void load_row(const float *values, size_t elems, float ret_row[static GD_LANES]) {
@@ -219,11 +219,11 @@ static void second_moment_block(const struct gd_chunk *chunk, size_t first, size
     if (whole < elems)
         second_moment_row(chunk, first + whole, elems - whole, gradient + whole, &lanes);
 
-    flush_lanes(lanes.A, sums->A);
-    flush_lanes(lanes.B, sums->B);
-    flush_lanes(lanes.C, sums->C);
-    flush_lanes(lanes.D, sums->D);
-    flush_lanes(lanes.relative_square, sums->relative_square);
+    flush_lanes(first == 0, lanes.A, sums->A);
+    flush_lanes(first == 0, lanes.B, sums->B);
+    flush_lanes(first == 0, lanes.C, sums->C);
+    flush_lanes(first == 0, lanes.D, sums->D);
+    flush_lanes(first == 0, lanes.relative_square, sums->relative_square);
     memcpy(sums->step_size_min, lanes.step_size_min, sizeof(lanes.step_size_min));
 }
 
@@ -237,13 +237,13 @@ static void analyse_block(const struct gd_chunk *chunk, size_t first, size_t ele
     clean_block(values, elems, gradient);
     count_block(values, gradient, elems, sums);
     raise_max_abs(gradient, rows, sums->max_abs);
-    add_products(gradient, gradient, rows, sums->squared_norm);
+    add_products(gradient, gradient, rows, first == 0, sums->squared_norm);
     for (uint32_t i = 0; i < chunk->lags; i++) {
         if (!chunk->history[i])
             continue;
         values = block_values(chunk->type, chunk->history[i], first, elems, widened);
         clean_block(values, elems, past);
-        add_products(gradient, past, rows, sums->dot[i]);
+        add_products(gradient, past, rows, first == 0, sums->dot[i]);
     }
     if (chunk->root)
         second_moment_block(chunk, first, elems, gradient, sums);

@@ -15,6 +15,7 @@
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums) {
+    gd_step_sums_init(ret_sums); // kernels leave lags that the chunk has not
     gd_kernels_scalar.analyse(chunk, ret_sums);
 }
 

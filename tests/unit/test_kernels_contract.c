@@ -19,6 +19,7 @@ static enum gd_element_type type_of(uint64_t seed) {
 }
 
 static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums) {
+    gd_step_sums_init(ret_sums); // kernels leave lags that the chunk has not
     gd_kernels_scalar.analyse(chunk, ret_sums);
 }
 
