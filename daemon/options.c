@@ -55,7 +55,7 @@ const char gd_options_usage[] =
     "  --version\n"
     "  --help\n"
     "\n"
-    "Environment: GRADIENTD_KERNELS=avx512, avx2 or scalar chooses the kernels by name.\n";
+    "Environment: GRADIENTD_KERNELS=avx512, avx2, sse4, neon or scalar chooses the kernels by name.\n";
 
 static uint32_t default_workers(void) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);

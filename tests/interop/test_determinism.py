@@ -49,11 +49,11 @@ def test_worker_threads(workers, adam, alone, start_daemon, tmp_path):
     assert content(adam, other, tmp_path / "other") == alone
 
 
-@pytest.mark.parametrize("kernels", ["avx2", "scalar"])
+@pytest.mark.parametrize("kernels", ["avx2", "sse4", "scalar"])
 def test_kernels(kernels, adam, alone, start_daemon, tmp_path):
     """The daemon as it comes takes the fastest the machine has."""
     flags = open("/proc/cpuinfo", encoding="utf-8").read().split()
-    if kernels != "scalar" and kernels not in flags:
+    if kernels != "scalar" and {"sse4": "sse4_2"}.get(kernels, kernels) not in flags:
         pytest.skip(f"this processor has no {kernels}")
     other = start_daemon(GRADIENTD_KERNELS=kernels)
     assert content(adam, other, tmp_path / "other") == alone
