@@ -1,0 +1,172 @@
+#include "sidecar.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void pause_ms(long milliseconds) {
+    nanosleep(&(struct timespec){milliseconds / 1000, milliseconds % 1000 * 1000000}, NULL);
+}
+
+static bool is_listening(const struct bench_daemon *daemon) {
+    struct stat status;
+    return stat(daemon->socket, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+void bench_daemon_start(struct bench_daemon *daemon, const struct bench_settings *settings) {
+    snprintf(daemon->directory, sizeof(daemon->directory), "/tmp/gradientd-bench-XXXXXX");
+    if (!mkdtemp(daemon->directory))
+        bench_fail("mkdtemp: %s", strerror(errno));
+    snprintf(daemon->socket, sizeof(daemon->socket), "%.90s/socket", daemon->directory);
+    daemon->pid = fork();
+    if (daemon->pid < 0)
+        bench_fail("fork: %s", strerror(errno));
+    if (daemon->pid == 0) {
+        char log[BENCH_PATH_BYTES];
+        snprintf(log, sizeof(log), "%.90s/log", daemon->directory);
+        if (!freopen(log, "w", stderr))
+            _exit(127);
+        execl(settings->daemon, settings->daemon, "--socket", daemon->socket, "--connections-per-user", "1024",
+              "--runs-per-user", "1024", "--fds-per-user", "8192", "--memory-per-user", "80%", "--messages-per-second",
+              "100000000", (char *)NULL);
+        _exit(127);
+    }
+    for (int tries = 0; !is_listening(daemon); tries++) {
+        if (waitpid(daemon->pid, NULL, WNOHANG) != 0 || tries == 1000)
+            bench_fail("%s does not listen; see %s/log", settings->daemon, daemon->directory);
+        pause_ms(5);
+    }
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
+    (void)status, (void)type, (void)walk;
+    return remove(path);
+}
+
+void bench_daemon_stop(struct bench_daemon *daemon) {
+    int status;
+    kill(daemon->pid, SIGTERM);
+    if (waitpid(daemon->pid, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        bench_fail("the daemon ended badly; see %s/log", daemon->directory);
+    nftw(daemon->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+// The first number of a file.
+static double read_number(const char *path) {
+    double number = 0.0;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0.0; // a thread that has ended
+    if (fscanf(file, "%lf", &number) != 1)
+        number = 0.0;
+    fclose(file);
+    return number;
+}
+
+double bench_cpu_seconds(pid_t pid) {
+    char pattern[64];
+    glob_t threads;
+    double nanoseconds = 0.0;
+
+    snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/schedstat", (int)pid);
+    if (glob(pattern, 0, NULL, &threads) != 0)
+        return 0.0;
+    for (size_t i = 0; i < threads.gl_pathc; i++)
+        nanoseconds += read_number(threads.gl_pathv[i]);
+    globfree(&threads);
+    return nanoseconds * 1e-9;
+}
+
+double bench_private_kib(pid_t pid) {
+    char path[64], line[256];
+    double kib = 0.0, part;
+
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    FILE *file = fopen(path, "r");
+    while (file && fgets(line, sizeof(line), file))
+        if (sscanf(line, "Anonymous: %lf kB", &part) == 1)
+            kib += part;
+    if (file)
+        fclose(file);
+    return kib;
+}
+
+void bench_daemon_wait_idle(const struct bench_daemon *daemon) {
+    enum { QUIET_MS = 3 };
+    double before, after = bench_cpu_seconds(daemon->pid);
+    do {
+        before = after;
+        pause_ms(QUIET_MS);
+        after = bench_cpu_seconds(daemon->pid);
+    } while (after - before > 1e-4);
+}
+
+void bench_model_init(struct bench_model *model, uint64_t elements, uint32_t n_groups, size_t element_bytes) {
+    *model = (struct bench_model){.elements = elements, .n_groups = n_groups};
+    model->buffer_bytes = elements * element_bytes;
+    model->groups = calloc(n_groups, sizeof(*model->groups));
+    model->names = calloc(n_groups, sizeof(*model->names));
+    model->gradients = calloc(n_groups, sizeof(*model->gradients));
+    model->buffer = mmap(NULL, model->buffer_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!model->groups || !model->names || !model->gradients || model->buffer == MAP_FAILED)
+        bench_fail("out of memory for a model of %llu elements", (unsigned long long)elements);
+    for (uint32_t i = 0; i < n_groups; i++) {
+        uint64_t first = elements * i / n_groups, end = elements * (i + 1) / n_groups;
+        snprintf(model->names[i], sizeof(model->names[i]), "tensor%u", i);
+        model->groups[i] = (struct gradientd_group){.name = model->names[i], .numel = end - first};
+        model->gradients[i] = model->buffer + first * element_bytes;
+    }
+    if (element_bytes == sizeof(float))
+        for (uint64_t i = 0; i < elements; i++)
+            ((float *)(void *)model->buffer)[i] = 1e-3f * (float)((i * 2654435761u >> 7 & 1023) + 1);
+    else
+        memset(model->buffer, 0x3c, model->buffer_bytes); // finite in every type
+}
+
+void bench_model_deinit(struct bench_model *model) {
+    munmap(model->buffer, model->buffer_bytes);
+    free(model->groups);
+    free(model->names);
+    free(model->gradients);
+}
+
+struct gradientd_options bench_options(const struct bench_model *model, const struct bench_daemon *daemon,
+                                       const char *run) {
+    static const struct gradientd_parameter_group adam = {.beta2 = 0.999, .eps = 1e-8};
+    struct gradientd_options options = gradientd_options_default();
+    options.logdir = daemon->directory;
+    options.run = run;
+    options.socket = daemon->socket;
+    options.groups = model->groups;
+    options.n_groups = model->n_groups;
+    options.parameter_groups = &adam;
+    options.n_parameter_groups = 1;
+    options.optimizer.rule = GRADIENTD_ADAM;
+    options.max_stall = 60.0; // what is measured must not be skipped
+    options.close_timeout = 60.0;
+    return options;
+}
+
+struct gradientd_run *bench_open(const struct gradientd_options *options) {
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    if (gradientd_open(options, &run, &error) < 0)
+        bench_fail("%s", error.text);
+    return run;
+}
+
+void bench_submit(struct gradientd_run *run, const struct bench_model *model, int64_t step) {
+    static const double rate = 1e-3;
+    struct gradientd_step description = {.step = step, .learning_rates = &rate};
+    if (gradientd_submit(run, &description, model->gradients) != GRADIENTD_OK)
+        bench_fail("a step was not taken: %s", gradientd_last_error(run));
+}
