@@ -36,6 +36,10 @@ size_t gd_text_clean_bytes(const char *text, size_t bytes) {
     size_t at = 0;
     while (at < bytes) {
         uint32_t code_point;
+        if (text[at] >= 0x20 && text[at] < 0x7f) { // most of what there is
+            at++;
+            continue;
+        }
         size_t length = decode_code_point((const uint8_t *)text + at, bytes - at, &code_point);
         if (length == 0 || code_point < 0x20 || (code_point >= 0x7f && code_point <= 0x9f))
             break;

@@ -23,7 +23,8 @@ struct user_tag {
 
 struct gd_user_tags {
     uint64_t key[3];
-    uint32_t used; // user tags, without the reserved ones
+    uint32_t used;    // user tags, without the reserved ones
+    uint32_t guessed; // index of the one that may come next: trainers name theirs in the same order each step
     struct user_tag *by_index[GRADIENTD_USER_TAGS_MAX];
     struct user_tag table[TABLE_SIZE];
 };
@@ -55,6 +56,11 @@ static struct user_tag *find(struct gd_user_tags *tags, const char *name) {
     for (uint32_t at = hash(tags, name);; at = (at + 1) % TABLE_SIZE)
         if (!tags->table[at].name || strcmp(tags->table[at].name, name) == 0)
             return &tags->table[at];
+}
+
+static struct user_tag *find_guessing(struct gd_user_tags *tags, const char *name) {
+    struct user_tag *guess = tags->by_index[tags->guessed];
+    return guess && strcmp(guess->name, name) == 0 ? guess : find(tags, name);
 }
 
 uint64_t gd_user_tags_bytes_max(void) {
@@ -108,7 +114,7 @@ static int add(struct gd_user_tags *tags, struct user_tag *entry, const char *na
 
 int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, uint32_t *ret_index,
                      struct gd_error *ret_error) {
-    struct user_tag *entry = find(tags, tag);
+    struct user_tag *entry = find_guessing(tags, tag);
     bool is_new = !entry->name;
     if (is_new ? gd_tag_is_reserved(tag) || gd_group_tag_is(tag) : entry->index == UINT32_MAX)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "scalars.tag",
@@ -124,6 +130,7 @@ int gd_user_tags_use(struct gd_user_tags *tags, const char *tag, int64_t step, u
     entry->step_before = entry->step;
     entry->step = step;
     *ret_index = entry->index;
+    tags->guessed = (entry->index + 1) % tags->used;
     return 0;
 }
 
