@@ -240,13 +240,14 @@ struct loop {
     struct row row;
     struct step_vecs s;
     struct block_sums sums;
-    struct pending last[ROW_VECS]; // of the row before; at first of zeros, which add nothing
+    struct pending last; // of the vector before; at first of zeros, which add nothing
 };
 
+// Adds the terms of the vector before the one at `j`.
 ALWAYS_INLINE void measure_last(const struct manner how, const struct gd_second_moment_step *step, size_t j,
                                 struct loop *loop) {
     if (how.state != STATE_ANY || step->measured)
-        measure(how.state != STATE_ANY, step, &loop->s, j, &loop->last[j], &loop->sums);
+        measure(how.state != STATE_ANY, step, &loop->s, (j + ROW_VECS - 1) % ROW_VECS, &loop->last, &loop->sums);
 }
 
 ALWAYS_INLINE void take_vec(const struct manner how, const struct gd_second_moment_step *step, size_t at, size_t j,
@@ -256,7 +257,7 @@ ALWAYS_INLINE void take_vec(const struct manner how, const struct gd_second_mome
         return;
     struct pending now = move_state(how.state, &loop->row, step, &loop->s, at, g);
     measure_last(how, step, j, loop);
-    loop->last[j] = now;
+    loop->last = now;
 }
 
 // For each vector of a row, without a loop, in which gcc would keep its sums in memory.
@@ -299,18 +300,14 @@ ALWAYS_INLINE void take_rows(const struct manner how, const struct row *row, con
     if (how.state != STATE_NONE)
         loop.s = *s;
     copy_sums(how, sums, &loop.sums);
-#define START(j) loop.last[j] = (struct pending){v_zero(), v_zero(), v_zero(), v_zero(), v_zero()}
-    EACH_VEC(START);
-#undef START
+    loop.last = (struct pending){v_zero(), v_zero(), v_zero(), v_zero(), v_zero()};
     for (size_t i = 0; i < elems; i += GD_LANES) {
         fetch_row(how, &loop.row, first + i);
 #define TAKE(j) take_vec(how, step, first + i + (j)*VEC_LANES, j, &loop)
         EACH_VEC(TAKE);
 #undef TAKE
     }
-#define MEASURE(j) measure_last(how, step, j, &loop)
     if (how.state != STATE_NONE)
-        EACH_VEC(MEASURE);
-#undef MEASURE
+        measure_last(how, step, 0, &loop);
     copy_sums(how, &loop.sums, sums);
 }
