@@ -140,7 +140,8 @@ static void store_header(struct gd_memory *memory, const struct gd_memory_commit
         .appended_bytes = commit->appended_bytes + commit->records_bytes,
         .sequence = commit->state->sequence,
     };
-    header.state_checksum = gd_crc32c(0, commit->state, memory->layout.state_bytes);
+    header.state_checksum =
+        gd_crc32c(0, commit->state, gd_run_state_used_bytes(commit->state, memory->layout.state_bytes));
     header.checksum = header_checksum(&header);
 
     struct gd_memory_header *copy = (void *)(memory->base + memory->layout.header_offset[header.sequence % 2]);
@@ -165,7 +166,7 @@ void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *stat
 bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit) {
     assert(commit->records_bytes <= memory->layout.outbox_bytes);
     memcpy(memory->base + memory->layout.state_offset[commit->state->sequence % 2], commit->state,
-           memory->layout.state_bytes);
+           gd_run_state_used_bytes(commit->state, memory->layout.state_bytes));
     append_records(memory, commit);
     store_header(memory, commit);
     gd_memory_publish(memory, commit->state);
@@ -215,9 +216,22 @@ static int check_without_header(const struct gd_memory *memory, struct gd_error 
                                                               : "begins with neither zeros nor a header");
 }
 
+// Copies the state that `header` vouches for, and checks that it does.
+static int copy_state(const struct gd_memory *memory, const struct gd_memory_header *header,
+                      struct gd_run_state *ret_state, struct gd_error *ret_error) {
+    uint64_t bytes = memory->layout.state_bytes;
+    memcpy(ret_state, memory->base + memory->layout.state_offset[header->sequence % 2], bytes);
+    if (ret_state->user_tags > GRADIENTD_USER_TAGS_MAX)
+        return refuse(ret_error, "is damaged: its state has too many tags");
+    if (gd_crc32c(0, ret_state, gd_run_state_used_bytes(ret_state, bytes)) != header->state_checksum ||
+        ret_state->sequence != header->sequence)
+        return refuse(ret_error, "is damaged: its state's checksum is wrong");
+    return 0;
+}
+
 int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, struct gd_run_state *ret_state,
                       struct gd_memory_restored *ret_restored, struct gd_error *ret_error) {
-    struct gd_memory_header header;
+    struct gd_memory_header header = {.magic = 0};
     if (!find_header(memory, &header))
         return check_without_header(memory, ret_error);
     if (is_of_other_version(&header))
@@ -225,15 +239,14 @@ int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, 
     if (header.open_run_digest != open_run_digest || header.total_bytes != memory->layout.total_bytes)
         return refuse(ret_error, "belongs to a run that was opened with another OpenRun");
 
-    memcpy(ret_state, memory->base + memory->layout.state_offset[header.sequence % 2], memory->layout.state_bytes);
+    int result = copy_state(memory, &header, ret_state, ret_error);
+    if (result < 0)
+        return result;
     const _Atomic uint64_t *written = (const void *)(memory->base + memory->layout.written_offset);
     *ret_restored = (struct gd_memory_restored){
         .appended_bytes = header.appended_bytes,
         .written_bytes = atomic_load_explicit(written, memory_order_acquire),
     };
-    if (gd_crc32c(0, ret_state, memory->layout.state_bytes) != header.state_checksum ||
-        ret_state->sequence != header.sequence)
-        return refuse(ret_error, "is damaged: its state's checksum is wrong");
     if (ret_restored->written_bytes > ret_restored->appended_bytes ||
         ret_restored->appended_bytes - ret_restored->written_bytes > memory->layout.outbox_bytes)
         return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",

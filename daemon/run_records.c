@@ -52,11 +52,12 @@ static void turn_series(struct gd_run *run, const struct gd_submission *snapshot
 
 static void list_user_scalars(struct gd_run *run, const struct gd_submission *submission) {
     struct gd_run_state *state = run->state;
+    int64_t *steps = gd_run_state_user_tag_steps(state, run->open_run);
     for (uint32_t i = 0; i < submission->n_scalars; i++) {
         const struct gd_user_scalar *scalar = &submission->scalars[i];
         bool first = scalar->index >= state->user_tags; // indices are given in the order of first use
         gd_scalar_list_add(run->scalars, scalar->tag, scalar->value, first);
-        state->user_tag_step[scalar->index] = submission->step;
+        steps[scalar->index] = submission->step;
         if (first) {
             gd_memory_store_user_tag(&run->memory, scalar->index, scalar->tag);
             state->user_tags = scalar->index + 1;

@@ -37,15 +37,14 @@ static int restore_slots(struct gd_run *run, struct gd_error *ret_error) {
 
 static int restore_user_tags(struct gd_run *run, struct gd_error *ret_error) {
     const struct gd_run_state *state = run->state;
-    if (state->user_tags > GRADIENTD_USER_TAGS_MAX)
-        return refuse(ret_error, "its state has too many tags");
+    const int64_t *steps = gd_run_state_user_tag_steps(run->state, run->open_run);
     for (uint32_t i = 0; i < state->user_tags; i++) {
         char tag[GRADIENTD_NAME_BYTES_MAX + 1];
         uint32_t index;
         gd_memory_load_user_tag(&run->memory, i, tag);
         if (!gd_text_is_name(tag))
             return refuse(ret_error, "a tag in it is no name");
-        int result = gd_user_tags_use(run->user_tags, tag, state->user_tag_step[i], &index, ret_error);
+        int result = gd_user_tags_use(run->user_tags, tag, steps[i], &index, ret_error);
         if (result == -ENOMEM)
             return result;
         if (result < 0 || index != i)

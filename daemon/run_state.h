@@ -44,7 +44,8 @@ struct gd_series_state {
 };
 
 // Followed by a gd_group_state per group and a gd_adam_rates per parameter group, then by a gd_shadow_state per shadow
-// rule and, shadow by shadow, a gd_group_state per group, then by a gd_series_state per series.
+// rule and, shadow by shadow, a gd_group_state per group, then by a gd_series_state per series, and last by the last
+// step of each user tag, of which a commit stores those in use.
 struct gd_run_state {
     uint64_t sequence; // of the last commit
     int64_t step;      // of the last snapshot, -1: none yet
@@ -59,7 +60,6 @@ struct gd_run_state {
     uint32_t user_tags;                           // entries of the user-tag table
     uint32_t ended;                               // the end record is written
     struct gd_slot_state slots[GD_SLOTS_MAX];
-    int64_t user_tag_step[GRADIENTD_USER_TAGS_MAX]; // last step of each user tag
 };
 
 static inline struct gd_group_state *gd_run_state_groups(struct gd_run_state *state) {
@@ -95,10 +95,19 @@ static inline struct gd_series_state *gd_run_state_series(struct gd_run_state *s
     return (struct gd_series_state *)((struct gd_group_state *)end + (size_t)open_run->n_shadows * open_run->n_groups);
 }
 
+static inline int64_t *gd_run_state_user_tag_steps(struct gd_run_state *state, const struct gd_open_run *open_run) {
+    return (int64_t *)(gd_run_state_series(state, open_run) + open_run->series.n_series);
+}
+
+// Of a whole state's `bytes`, those that its commit stores.
+static inline uint64_t gd_run_state_used_bytes(const struct gd_run_state *state, uint64_t bytes) {
+    return bytes - (GRADIENTD_USER_TAGS_MAX - (uint64_t)state->user_tags) * sizeof(int64_t);
+}
+
 static inline uint64_t gd_run_state_bytes(const struct gd_open_run *open_run) {
     uint64_t rules = 1 + open_run->n_shadows;
     return sizeof(struct gd_run_state) + rules * open_run->n_groups * sizeof(struct gd_group_state) +
            open_run->n_parameter_groups * sizeof(struct gd_adam_rates) +
            open_run->n_shadows * sizeof(struct gd_shadow_state) +
-           open_run->series.n_series * sizeof(struct gd_series_state);
+           open_run->series.n_series * sizeof(struct gd_series_state) + GRADIENTD_USER_TAGS_MAX * sizeof(int64_t);
 }

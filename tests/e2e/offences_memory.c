@@ -184,7 +184,9 @@ static uint64_t *written_bytes(void) {
 // The checksums of the latest commit as whoever can write there can make them.
 static void sign(void) {
     struct gd_memory_header *latest = latest_header();
-    latest->state_checksum = gd_crc32c(0, latest_state(), layout.state_bytes);
+    if (latest_state()->user_tags <= GRADIENTD_USER_TAGS_MAX)
+        latest->state_checksum =
+            gd_crc32c(0, latest_state(), gd_run_state_used_bytes(latest_state(), layout.state_bytes));
     latest->checksum = gd_crc32c(gd_crc32c(0, latest, offsetof(struct gd_memory_header, checksum)), &latest->sequence,
                                  sizeof(latest->sequence));
 }
@@ -296,8 +298,8 @@ static const struct offence memory_offences[] = {
     MEMORY(of_another_program, "neither zeros nor a header"),
     OFFENCE_IS(OWNED, locked_by_another_process, "memory", "memory is held by another daemon"),
 
-    MEMORY(of_the_next_version, "memory has layout version 2, this daemon knows 1"),
-    MEMORY(of_an_unknown_format, "memory has layout version 7, this daemon knows 1"),
+    MEMORY(of_the_next_version, "memory has layout version 3, this daemon knows 2"),
+    MEMORY(of_an_unknown_format, "memory has layout version 7, this daemon knows 2"),
     MEMORY(with_damaged_headers, "memory is damaged: neither header's checksum is right"),
     MEMORY(with_a_damaged_state, "memory is damaged: its state's checksum is wrong"),
     MEMORY(with_a_damaged_group, "memory is damaged: its state's checksum is wrong"),

@@ -74,9 +74,10 @@ static struct gd_layout layout_of(const struct shape *shape) {
 }
 
 static size_t list_regions(const struct shape *shape, const struct gd_layout *l, struct region regions[REGIONS_MAX]) {
-    const uint64_t state_bytes =
-        sizeof(struct gd_run_state) + (1 + (uint64_t)n_shadows) * shape->n_groups * sizeof(struct gd_group_state) +
-        shape->n_parameter_groups * sizeof(struct gd_adam_rates) + n_shadows * sizeof(struct gd_shadow_state);
+    const uint64_t state_bytes = sizeof(struct gd_run_state) +
+                                 (1 + (uint64_t)n_shadows) * shape->n_groups * sizeof(struct gd_group_state) +
+                                 shape->n_parameter_groups * sizeof(struct gd_adam_rates) +
+                                 n_shadows * sizeof(struct gd_shadow_state) + 1024 * sizeof(int64_t);
     const uint64_t array_bytes = shape->n_groups * ((shape->numel + 15) / 16 * 16) * 4;
     const struct region fixed[] = {
         {"header 0", l->header_offset[0], sizeof(struct gd_memory_header), 64},
@@ -221,7 +222,7 @@ Test(layout, each_group_that_is_shown_takes_state_and_records) {
     free(open_run.groups);
 }
 
-// The parts of a run's state that depend on OpenRun lie one behind the other, and the series' part is the last.
+// The parts of a run's state that depend on OpenRun lie one behind the other, and the user tags' part is the last.
 Test(layout, the_states_tails_do_not_overlap) {
     const struct shape shape = {40, 8, 3, 3, 2, GD_RULE_ADAM, GD_F32, 4};
     for (n_shadows = 0; n_shadows <= 2; n_shadows++) {
@@ -240,6 +241,7 @@ Test(layout, the_states_tails_do_not_overlap) {
             {gd_run_state_rule_groups(state, &open_run, 1),
              gd_run_state_rule_groups(state, &open_run, 1) + (size_t)n_shadows * 40},
             {gd_run_state_series(state, &open_run), gd_run_state_series(state, &open_run) + 39},
+            {gd_run_state_user_tag_steps(state, &open_run), gd_run_state_user_tag_steps(state, &open_run) + 1024},
         };
         for (size_t i = 1; i < ARRAY_SIZE(parts); i++)
             cr_expect_eq(parts[i].begin, parts[i - 1].end, "%u shadows, part %zu", n_shadows, i);

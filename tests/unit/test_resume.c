@@ -245,7 +245,9 @@ static struct gd_run_state *state_half(int i) {
 // The checksums as a trainer could write them.
 static void sign(int i) {
     struct gd_memory_header *header = header_copy(i);
-    header->state_checksum = gd_crc32c(0, state_half(i), layout.state_bytes);
+    if (state_half(i)->user_tags <= GRADIENTD_USER_TAGS_MAX)
+        header->state_checksum =
+            gd_crc32c(0, state_half(i), gd_run_state_used_bytes(state_half(i), layout.state_bytes));
     header->checksum = gd_crc32c(gd_crc32c(0, header, offsetof(struct gd_memory_header, checksum)), &header->sequence,
                                  sizeof(header->sequence));
 }
@@ -258,6 +260,8 @@ enum { LATEST = MESSAGES % 2 };
 
 #define LATEST_HEADER header_copy(LATEST)
 #define LATEST_STATE state_half(LATEST)
+// The first of the user tags' last steps, with which the state ends.
+#define TAG_STEP ((int64_t *)(void *)((uint8_t *)LATEST_STATE + layout.state_bytes) - GRADIENTD_USER_TAGS_MAX)
 #define RATES gd_run_state_rates(LATEST_STATE, GROUPS)
 #define SHADOWS ((struct gd_shadow_state *)(RATES + 1))
 #define TAG(i) ((char *)scratch + layout.user_tags_offset + (i) * (GRADIENTD_NAME_BYTES_MAX + 1))
@@ -270,7 +274,7 @@ enum { LATEST = MESSAGES % 2 };
 
 SPOIL(both_headers, flip(header_copy(0)); flip(&header_copy(1)->sequence))
 SPOIL(no_header, memset(header_copy(0), 0x55, 64); memset(header_copy(1), 0x55, 64))
-SPOIL(version, LATEST_HEADER->layout_version = 2; sign(LATEST))
+SPOIL(version, LATEST_HEADER->layout_version = 3; sign(LATEST))
 SPOIL(version_unsigned, header_copy(0)->layout_version = 7; header_copy(1)->layout_version = 7)
 SPOIL(latest_state, flip(LATEST_STATE))
 SPOIL(digest, LATEST_HEADER->open_run_digest++; sign(LATEST))
@@ -286,7 +290,7 @@ FORGE(slot_sequence, LATEST_STATE->slots[0].in_use = 1; LATEST_STATE->slots[0].s
 FORGE(slots_full, for (int i = 0; i < GD_SLOTS_MAX; i++) LATEST_STATE->slots[i] = (struct gd_slot_state){.in_use = 1})
 FORGE(tags_many, LATEST_STATE->user_tags = UINT32_MAX)
 FORGE(tags_more, LATEST_STATE->user_tags++)
-FORGE(tag_step, LATEST_STATE->user_tag_step[0] = -1)
+FORGE(tag_step, *TAG_STEP = -1)
 FORGE(tag_empty, TAG(0)[0] = '\0')
 FORGE(tag_twice, strcpy(TAG(1), "train/loss"))
 FORGE(tag_own, strcpy(TAG(0), "gradient/norm"))
@@ -307,8 +311,8 @@ static const struct {
     { #name, name, says }
     SPOILT(both_headers, "neither header's checksum"),
     SPOILT(no_header, "neither zeros nor a header"),
-    SPOILT(version, "layout version 2, this daemon knows 1"),
-    SPOILT(version_unsigned, "layout version 7, this daemon knows 1"),
+    SPOILT(version, "layout version 3, this daemon knows 2"),
+    SPOILT(version_unsigned, "layout version 7, this daemon knows 2"),
     SPOILT(latest_state, "its state's checksum"),
     SPOILT(digest, "another OpenRun"),
     SPOILT(total, "another OpenRun"),
