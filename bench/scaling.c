@@ -6,11 +6,12 @@
 #include "bench.h"
 #include "sidecar.h"
 
+enum { WARM_UP = 16 }; // steps until every slot has been used
+
 // Daemon CPU nanoseconds a step of a run with that model, beside its trainer.
 static double step_cost_ns(const struct bench_settings *settings, uint64_t elements, uint32_t n_groups, int64_t steps) {
     struct bench_daemon daemon;
     struct bench_model model;
-    enum { WARM_UP = 8 }; // until every slot has been used
 
     bench_daemon_start(&daemon, settings);
     bench_model_init(&model, elements, n_groups, sizeof(float));
@@ -65,7 +66,76 @@ static void scale_groups(const struct bench_settings *settings, struct bench_rep
     }
 }
 
+// Snapshots of small runs that take turns; what a run costs is the same however many there are.
+static void scale_runs(const struct bench_settings *settings, struct bench_report *report) {
+    static const uint32_t counts[] = {1, 4, 16, 64, 256};
+    enum { ELEMENTS = 1000, RUNS_MAX = 256 };
+    int64_t snapshots = settings->quick ? 20000 : 200000;
+    double one = 0.0;
+
+    for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+        struct gradientd_run *runs[RUNS_MAX];
+        struct bench_daemon daemon;
+        struct bench_model model;
+        char name[64];
+
+        bench_daemon_start(&daemon, settings);
+        bench_model_init(&model, ELEMENTS, 1, sizeof(float));
+        for (uint32_t i = 0; i < counts[c]; i++) {
+            snprintf(name, sizeof(name), "run%u", i);
+            struct gradientd_options options = bench_options(&model, &daemon, name);
+            runs[i] = bench_open(&options);
+        }
+        for (int64_t step = 1; step <= WARM_UP; step++)
+            for (uint32_t i = 0; i < counts[c]; i++)
+                bench_submit(runs[i], &model, step);
+        bench_daemon_wait_idle(&daemon);
+        double before = bench_cpu_seconds(daemon.pid);
+        for (int64_t step = 1; step <= snapshots / counts[c]; step++)
+            for (uint32_t i = 0; i < counts[c]; i++)
+                bench_submit(runs[i], &model, WARM_UP + step);
+        bench_daemon_wait_idle(&daemon);
+        double cost = (bench_cpu_seconds(daemon.pid) - before) / (double)(snapshots / counts[c] * counts[c]);
+        if (c == 0)
+            one = cost;
+        snprintf(name, sizeof(name), "runs %u of 1,000 elements", counts[c]);
+        bench_report_value(report, name, cost / one, "x the CPU a snapshot of one run", BENCH_LESS);
+        for (uint32_t i = 0; i < counts[c]; i++)
+            gradientd_close(runs[i], GRADIENTD_SUCCESS);
+        bench_daemon_stop(&daemon);
+        bench_model_deinit(&model);
+    }
+}
+
+// The daemon's own memory after a tenth of the steps and after all of them.
+static void scale_steps(const struct bench_settings *settings, struct bench_report *report) {
+    int64_t steps = settings->quick ? 100000 : 1000000;
+    struct bench_daemon daemon;
+    struct bench_model model;
+    double early = 0.0;
+    char name[64];
+
+    bench_daemon_start(&daemon, settings);
+    bench_model_init(&model, 100, 1, sizeof(float));
+    struct gradientd_options options = bench_options(&model, &daemon, "run");
+    options.inflight = 64;
+    struct gradientd_run *run = bench_open(&options);
+    for (int64_t step = 1; step <= steps; step++) {
+        bench_submit(run, &model, step);
+        if (step == steps / 10)
+            early = bench_private_kib(daemon.pid);
+    }
+    double late = bench_private_kib(daemon.pid);
+    gradientd_close(run, GRADIENTD_SUCCESS);
+    bench_daemon_stop(&daemon);
+    bench_model_deinit(&model);
+    snprintf(name, sizeof(name), "daemon memory, growth from %.0e to %.0e steps", (double)steps / 10, (double)steps);
+    bench_report_value(report, name, late - early, "KiB", BENCH_AT_MOST(64));
+}
+
 void bench_scaling(const struct bench_settings *settings, struct bench_report *report) {
     scale_elements(settings, report);
     scale_groups(settings, report);
+    scale_runs(settings, report);
+    scale_steps(settings, report);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,6 +32,7 @@ void bench_daemon_start(struct bench_daemon *daemon, const struct bench_settings
     if (daemon->pid < 0)
         bench_fail("fork: %s", strerror(errno));
     if (daemon->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         char log[BENCH_PATH_BYTES];
         snprintf(log, sizeof(log), "%.90s/log", daemon->directory);
         if (!freopen(log, "w", stderr))

@@ -15,7 +15,10 @@
 #include "passes.h"
 #include "sidecar.h"
 
-enum { TENSOR_ELEMS = 250000 }; // 1 MB, a layer's size
+enum {
+    TENSOR_ELEMS = 250000, // 1 MB, a layer's size
+    SLOTS = 8,             // as many as a run has with 5 lags and 2 in flight
+};
 
 // A process at the other end of a socket that reads whole steps into its own memory and analyses each before it reads
 // the next: what a daemon without shared memory would do.
@@ -107,14 +110,17 @@ struct scene {
     struct bench_model model;
     struct stream_peer peer;
     struct trainer alone, gathering; // copies with one thread, and with two
-    uint8_t *warm;                   // memory like a slot's, for the plain copy
+    uint8_t *warm;                   // memory like the slots', for the plain copy ...
+    uint32_t warm_slot;              // ... which takes them in turn, as a trainer does
 };
 
 static void time_copy(struct scene *scene, struct bench_series *series) {
+    uint8_t *slot = scene->warm + scene->warm_slot * scene->model.buffer_bytes;
+    scene->warm_slot = (scene->warm_slot + 1) % SLOTS;
     double start = bench_now();
     for (uint32_t i = 0; i < scene->model.n_groups; i++) {
         uint64_t at = (uint64_t)((const uint8_t *)scene->model.gradients[i] - scene->model.buffer);
-        memcpy(scene->warm + at, scene->model.gradients[i], scene->model.groups[i].numel * sizeof(float));
+        memcpy(slot + at, scene->model.gradients[i], scene->model.groups[i].numel * sizeof(float));
     }
     bench_series_add(series, bench_now() - start);
 }
@@ -176,8 +182,8 @@ static void open_scene(struct scene *scene, const struct bench_settings *setting
     options.run = "two";
     options.copy_threads = 2;
     scene->gathering.run = bench_open(&options);
-    scene->warm =
-        mmap(NULL, scene->model.buffer_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    scene->warm = mmap(NULL, SLOTS * scene->model.buffer_bytes, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (scene->warm == MAP_FAILED)
         bench_fail("out of memory");
 }
@@ -187,7 +193,7 @@ static void close_scene(struct scene *scene) {
     gradientd_close(scene->gathering.run, GRADIENTD_SUCCESS);
     bench_daemon_stop(&scene->daemon);
     stream_peer_stop(&scene->peer);
-    munmap(scene->warm, scene->model.buffer_bytes);
+    munmap(scene->warm, SLOTS * scene->model.buffer_bytes);
     bench_model_deinit(&scene->model);
 }
 
@@ -225,7 +231,7 @@ static void report_stalls(const struct stalls *stalls, struct bench_report *repo
 }
 
 void bench_stalls(const struct bench_settings *settings, struct bench_report *report) {
-    enum { WARM_UP = 2 }; // so that every slot's pages are mapped on both sides
+    enum { WARM_UP = 4 }; // so that every slot's pages are mapped on both sides
     static struct stalls stalls, cold;
     struct scene scene;
 

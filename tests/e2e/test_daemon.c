@@ -1,6 +1,7 @@
 // What a client sees of the daemon beside its files: words in shared memory, answers, the ends of connections.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -163,6 +164,10 @@ Test(daemon, keeps_nothing_of_connections_that_end_half_way) {
         raw_client_close(&client);
     }
     daemon_process_expect_fds(&daemon_process, fds);
+}
+
+Test(daemon, takes_no_processor_from_whoever_wakes_it) {
+    cr_expect_eq(sched_getscheduler(daemon_process.pid), SCHED_BATCH);
 }
 
 Test(daemon, serves_many_at_once) {
