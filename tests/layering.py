@@ -53,7 +53,7 @@ LAYERS = {
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
-    "kernels": layer("daemon/kernels", "avx2 avx512 chunk_sums dispatch fused fused_blocks kernels neon scalar sse4", "numbers", pure=True),
+    "kernels": layer("daemon/kernels", "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4", "numbers", pure=True),
     "diagnostics": layer(
         "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
     ),

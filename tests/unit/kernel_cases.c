@@ -8,110 +8,6 @@
 
 #include "element_values.h"
 
-// clang-format off
-// Where the two steps' eps differ they differ by less than a factor of two, so `outside_fall` is exact.
-const struct rule_form rule_forms[] = {
-    {.name = "no state"},
-    {"adam, first step", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .scale = 1.5f, .scale_before = 1.5f, .measured = true, .numerator = 3.2e-5f, .outside = 3.2e-10f,
-      .outside_before = 3.2e-10f, .relative_floor = 1e-19f}},
-    {"adam, corrected, eps outside", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .scale = 2.5f, .scale_before = 2.75f, .scale_fall = 0.25f, .measured = true, .has_before = true, .numerator = 4e-5f, .numerator_rise = 1e-5f,
-      .outside = 4e-9f, .outside_before = 3e-9f, .outside_fall = 3e-9f - 4e-9f, .relative_floor = 1.6e-17f}},
-    {"adam, eps 0, falling rate", true, false,
-     {.gain = 0.9f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.005f,
-      .numerator_rise = -0.0001f}},
-    {"rmsprop, eps inside", true, false,
-     {.gain = 0.1f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .inside = 1e-8f,
-      .inside_before = 1e-8f}},
-    {"adam, eps inside from the second step on", true, false,
-     {.gain = 0.05f, .keep = 1.0f, .scale = 3.0f, .scale_before = 4.0f, .scale_fall = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = 0.002f,
-      .inside = 1e-4f, .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
-    {"amsgrad", true, true,
-     {.gain = 0.01f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .max_scale = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f,
-      .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
-    {"amsgrad, corrected maximum, eps inside", true, true,
-     {.gain = 0.01f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .max_scale = 1.7f, .measured = true, .has_before = true, .numerator = 0.001f,
-      .numerator_rise = -0.0001f, .inside = 1e-6f, .inside_before = 2e-6f, .outside = 2e-8f, .outside_before = 3e-8f,
-      .outside_fall = 3e-8f - 2e-8f, .relative_floor = 1e-16f}},
-    {"adagrad", true, false,
-     {.gain = 1.0f, .keep = 0.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.01f, .numerator_rise = -1e-5f,
-      .inside = 0.1f, .inside_before = 0.1f, .outside = 1e-10f, .outside_before = 1e-10f, .accumulator = 0.1f,
-      .relative_floor = 1e-20f}},
-    {"adafom", true, false,
-     {.gain = 0.02f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .measured = true, .has_before = true, .numerator = 0.001f, .outside = 1e-8f,
-      .outside_before = 1e-8f, .relative_floor = 1e-16f}},
-    {"adam after a long gap", true, false,
-     {.gain = 1e-6f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .from_square = true, .measured = true, .numerator = 0.001f, .outside = 1e-8f,
-      .outside_before = 1e-8f, .relative_floor = 1e-16f}},
-    {"adam, decay 0", true, false,
-     {.gain = 0.0f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .from_square = true, .measured = true, .has_before = true, .numerator = 0.001f,
-      .outside = 1e-8f, .outside_before = 1e-8f, .relative_floor = 1e-16f}},
-    {"adam, not measured", true, false,
-     {.gain = 0.001f, .keep = 1.0f, .scale = 1.0f, .scale_before = 1.0f, .has_before = true, .numerator = 0.001f, .outside = 1e-8f, .outside_before = 1e-8f,
-      .relative_floor = 1e-16f}},
-};
-// clang-format on
-const size_t n_rule_forms = sizeof(rule_forms) / sizeof(rule_forms[0]);
-
-static const char *const distribution_names[DISTRIBUTIONS] = {
-    "gaussian", "sparse", "lognormal", "non-finite", "subnormal", "huge",
-};
-static const char *const type_names[] = {[GD_F32] = "f32", [GD_BF16] = "bf16", [GD_F16] = "f16"};
-
-const struct rule_form *rule_form_named(const char *name) {
-    for (size_t i = 0; i < n_rule_forms; i++) {
-        if (strcmp(rule_forms[i].name, name) == 0)
-            return &rule_forms[i];
-    }
-    abort();
-}
-
-// ---- Random values --------------------------------------------------------------------------------------------------
-
-static uint64_t next_random(uint64_t *state) { // splitmix64
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-uint32_t random_below(uint64_t *state, uint32_t bound) {
-    return (uint32_t)((next_random(state) >> 32) * bound >> 32);
-}
-
-static double random_gaussian(uint64_t *state) { // Box-Muller
-    double u = ((double)(next_random(state) >> 11) + 1.0) * 0x1p-53;
-    double angle = (double)(next_random(state) >> 11) * (0x1p-53 * 6.283185307179586);
-
-    return sqrt(-2.0 * log(u)) * cos(angle);
-}
-
-static float draw(enum distribution distribution, enum gd_element_type type, uint64_t *state) {
-    static const float specials[] = {NAN, INFINITY, -INFINITY};
-    static const float huge[] = {FLT_MAX, -FLT_MAX, 2.0f, -2.0f, 0.0f, -0.0f};
-    double z = random_gaussian(state);
-    uint32_t pick = random_below(state, 10);
-
-    switch (distribution) {
-    case SPARSE:
-        return pick > 0 ? copysignf(0.0f, (float)z) : (float)z;
-    case LOGNORMAL:
-        return (float)copysign(exp(3.0 * random_gaussian(state)), z);
-    case NON_FINITE:
-        return pick > 0 ? (float)z : specials[random_below(state, 3)];
-    case SUBNORMAL:
-        return (float)(z * (type == GD_F16 ? (pick < 5 ? 1e-5 : 1e-3) : (pick < 5 ? 1e-39 : 1e-20)));
-    case HUGE_SIZED: // no product lies near FLT_MAX, and no sum of those below comes near it
-        return huge[random_below(state, 6)];
-    default:
-        return (float)z;
-    }
-}
-
-// ---- Cases ----------------------------------------------------------------------------------------------------------
-
 enum { STATE_ALIGNMENT = 64, CANARY_ELEMS = 16 };
 static const float canary = 0x1.c0ffeep3f;
 
@@ -154,7 +50,7 @@ static const struct case_buffer *add_vector(struct kernel_case *c, uint64_t *sta
 
     buffer->values = checked(malloc((elems + 1) * sizeof(float)));
     for (size_t i = 0; i < elems; i++) {
-        uint32_t bits = element_bits(c->chunk.type, draw(c->distribution, c->chunk.type, state));
+        uint32_t bits = element_bits(c->chunk.type, draw_value(c->distribution, c->chunk.type, state));
         element_store(c->chunk.type, buffer->start, i, bits);
         buffer->values[i] = (float)element_value(c->chunk.type, bits);
     }
@@ -208,17 +104,13 @@ static void fill_state(struct kernel_case *c, uint64_t *state) {
     struct gd_chunk *chunk = &c->chunk;
     float *values = checked(malloc((chunk->elems + 1) * sizeof(float)));
 
-    for (size_t i = 0; i < chunk->elems; i++) {
-        uint32_t pick = random_below(state, 10);
-        values[i] = pick < 2    ? 0.0f
-                    : pick == 2 ? sqrtf(GD_SECOND_MOMENT_FLOOR)
-                                : (float)exp(random_gaussian(state) - 3.0);
-    }
+    for (size_t i = 0; i < chunk->elems; i++)
+        values[i] = draw_root(state);
     chunk->root = add_state_input(c, values);
     chunk->root_next = add_state_output(c);
     if (c->form->maximum) {
         for (size_t i = 0; i < chunk->elems; i++)
-            values[i] *= (1.0f + (float)random_below(state, 100) * 0.01f) * c->form->step.max_scale;
+            values[i] = draw_maximum(values[i], c->form->step.max_scale, state);
         chunk->maximum = add_state_input(c, values);
         chunk->maximum_next = add_state_output(c);
     }
@@ -241,7 +133,7 @@ struct kernel_case *kernel_case_new(uint64_t seed, enum gd_element_type type, si
         fill_state(c, &state);
     }
     snprintf(c->text, sizeof(c->text), "seed %llu, %zu %s elements, %u lags, %s, %s values", (unsigned long long)seed,
-             elems, type_names[type], lags, form->name, distribution_names[distribution]);
+             elems, element_type_names[type], lags, form->name, distribution_names[distribution]);
     return c;
 }
 

@@ -5,31 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel_values.h"
 #include "kernels/kernels.h"
-
-enum distribution {
-    GAUSSIAN,
-    SPARSE,     // nine in ten are zeros of either sign
-    LOGNORMAL,  // six orders of magnitude
-    NON_FINITE, // one in ten is NaN or an infinity
-    SUBNORMAL,  // of the elements' type; in f32 and bf16 squares and products underflow
-    HUGE_SIZED, // +-the type's largest among small values: in f32 and bf16 squares overflow
-    DISTRIBUTIONS,
-};
-
-// A rule as a kernel sees it.
-struct rule_form {
-    const char *name;
-    bool state;                        // has a second moment
-    bool maximum;                      // and its running maximum
-    struct gd_second_moment_step step; // max_scale 0 where there is no maximum
-};
-
-extern const struct rule_form rule_forms[];
-extern const size_t n_rule_forms;
-
-// The form of that name, which must exist.
-const struct rule_form *rule_form_named(const char *name);
 
 // A chunk with buffers of its own, a function of the arguments alone: gradient and history on random alignments of
 // their element (one lag in four is missing), a state of which one root in five was never counted.
@@ -57,8 +34,6 @@ bool kernel_case_is_intact(const struct kernel_case *c);
 
 // Moves gradient and history by one element, to another alignment.
 void kernel_case_shift(struct kernel_case *c);
-
-uint32_t random_below(uint64_t *state, uint32_t bound);
 
 // The float, or +0 where it is not finite.
 float cleaned(float x);
