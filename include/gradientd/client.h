@@ -204,8 +204,8 @@ struct gradientd_options {
     double max_stall; // seconds a submit may wait for a free slot, and all submits for a daemon that is away; 0: none
     double close_timeout; // seconds gradientd_close() may wait until everything submitted is in the file
 
-    uint32_t copy_threads; // that copy a step at once, 1 to 16; 1: the submitting thread alone. More of them are started
-                           // by gradientd_open() and sleep between steps; each step then takes system calls to wake them
+    uint32_t copy_threads; // that copy a step at once, 1 to 16; 1: the submitting thread alone. More are started by
+                           // gradientd_open() and sleep between steps; each step then takes system calls to wake them
                            // and to wait. For models of many MB where one core does not fill the memory's bandwidth.
 
     // Called with one line when the daemon goes away or the run is lost; NULL: the line goes to stderr.
