@@ -174,22 +174,25 @@ static void *read_part(void *argument) {
 }
 
 static void run_parts(struct bench_pass *pass, void *(*run)(void *)) {
-    struct part parts[THREADS_MAX] = {{NULL}};
+    struct part parts[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
-    assert(pass->threads >= 1 && pass->threads <= THREADS_MAX);
+    const uint32_t n = pass->threads;
     uint64_t chunks = (pass->memory->elems + GD_CHUNK_ELEMS - 1) / GD_CHUNK_ELEMS;
 
-    for (uint32_t i = 0; i < pass->threads; i++) {
-        uint64_t end = chunks * (i + 1) / pass->threads * GD_CHUNK_ELEMS;
+    assert(n >= 1 && n <= THREADS_MAX);
+    memset(parts, 0, sizeof(parts));
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t end = chunks * (i + 1) / n * GD_CHUNK_ELEMS;
         parts[i].pass = pass;
-        parts[i].first = chunks * i / pass->threads * GD_CHUNK_ELEMS;
+        parts[i].first = chunks * i / n * GD_CHUNK_ELEMS;
         parts[i].end = end < pass->memory->elems ? end : pass->memory->elems;
-        if (i > 0 && pthread_create(&threads[i], NULL, run, &parts[i]) != 0)
-            bench_fail("a thread cannot be started");
     }
+    for (uint32_t i = 1; i < n; i++)
+        if (pthread_create(&threads[i], NULL, run, &parts[i]) != 0)
+            bench_fail("a thread cannot be started");
     run(&parts[0]);
     pass->sums = parts[0].sums;
-    for (uint32_t i = 1; i < pass->threads; i++) {
+    for (uint32_t i = 1; i < n; i++) {
         pthread_join(threads[i], NULL);
         gd_step_sums_merge(&pass->sums, &parts[i].sums, pass->lags);
     }

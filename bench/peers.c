@@ -46,14 +46,15 @@ void bench_peers_stop(struct bench_peers *peers) {
 
 double bench_peers_ask(struct bench_peers *peers, const char *format, ...) {
     va_list arguments;
-    double number;
+    char line[64], *end = line;
 
     va_start(arguments, format);
     vfprintf(peers->questions, format, arguments);
     va_end(arguments);
     fputc('\n', peers->questions);
     fflush(peers->questions);
-    if (fscanf(peers->answers, "%lf", &number) != 1)
+    double number = fgets(line, sizeof(line), peers->answers) ? strtod(line, &end) : 0.0;
+    if (end == line)
         bench_fail("%s does not answer: does its Python have torch, numpy and tensorboardX?", BENCH_PEERS_SCRIPT);
     return number;
 }

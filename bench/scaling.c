@@ -91,11 +91,12 @@ static void scale_runs(const struct bench_settings *settings, struct bench_repor
                 bench_submit(runs[i], &model, step);
         bench_daemon_wait_idle(&daemon);
         double before = bench_cpu_seconds(daemon.pid);
-        for (int64_t step = 1; step <= snapshots / counts[c]; step++)
+        int64_t steps = snapshots / counts[c], taken = steps * counts[c];
+        for (int64_t step = 1; step <= steps; step++)
             for (uint32_t i = 0; i < counts[c]; i++)
                 bench_submit(runs[i], &model, WARM_UP + step);
         bench_daemon_wait_idle(&daemon);
-        double cost = (bench_cpu_seconds(daemon.pid) - before) / (double)(snapshots / counts[c] * counts[c]);
+        double cost = (bench_cpu_seconds(daemon.pid) - before) / (double)taken;
         if (c == 0)
             one = cost;
         snprintf(name, sizeof(name), "runs %u of 1,000 elements", counts[c]);

@@ -62,15 +62,20 @@ void bench_daemon_stop(struct bench_daemon *daemon) {
     nftw(daemon->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-// The first number of a file.
-static double read_number(const char *path) {
+// The number that the first line of a file with `prefix` goes on with; 0 where there is none.
+static double read_number(const char *path, const char *prefix) {
+    char line[256];
     double number = 0.0;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return 0.0; // a thread that has ended
-    if (fscanf(file, "%lf", &number) != 1)
-        number = 0.0;
-    fclose(file);
+    FILE *file = fopen(path, "re");
+
+    while (file && fgets(line, sizeof(line), file)) {
+        if (strncmp(line, prefix, strlen(prefix)) != 0)
+            continue;
+        number = strtod(line + strlen(prefix), NULL);
+        break;
+    }
+    if (file)
+        fclose(file);
     return number;
 }
 
@@ -83,23 +88,15 @@ double bench_cpu_seconds(pid_t pid) {
     if (glob(pattern, 0, NULL, &threads) != 0)
         return 0.0;
     for (size_t i = 0; i < threads.gl_pathc; i++)
-        nanoseconds += read_number(threads.gl_pathv[i]);
+        nanoseconds += read_number(threads.gl_pathv[i], ""); // 0 of a thread that has ended
     globfree(&threads);
     return nanoseconds * 1e-9;
 }
 
 double bench_private_kib(pid_t pid) {
-    char path[64], line[256];
-    double kib = 0.0, part;
-
+    char path[64];
     snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
-    FILE *file = fopen(path, "r");
-    while (file && fgets(line, sizeof(line), file))
-        if (sscanf(line, "Anonymous: %lf kB", &part) == 1)
-            kib += part;
-    if (file)
-        fclose(file);
-    return kib;
+    return read_number(path, "Anonymous:");
 }
 
 void bench_daemon_wait_idle(const struct bench_daemon *daemon) {

@@ -83,10 +83,11 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
 static void free_run(struct gradientd_run *run) {
     if (run->socket >= 0)
         close(run->socket);
-    if (run->alive && *run->alive) // a child has no threads
+    if (run->alive && *run->alive) { // a child has neither the threads nor the mapping
         client_gather_free(run->gather);
-    if (run->memory && *run->alive) // a child has no mapping of it
-        munmap(run->memory, run->memory_bytes);
+        if (run->memory)
+            munmap(run->memory, run->memory_bytes);
+    }
     if (run->alive)
         munmap(run->alive, (size_t)sysconf(_SC_PAGESIZE));
     gd_user_tags_free(run->tags);

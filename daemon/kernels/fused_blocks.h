@@ -6,11 +6,11 @@
 
 // A pass: the gradient with up to LAGS_AT_ONCE lags, and with the state where `row` has it.
 struct pass {
-    struct row row;
-    struct manner how; // never careful
-    const struct gd_second_moment_step *step;
     struct step_vecs step_vecs;
+    const struct gd_second_moment_step *step;
     const void *history[LAGS_AT_ONCE];
+    struct row row;
+    struct manner how;          // never careful
     uint32_t lag[LAGS_AT_ONCE]; // index of each in the chunk
 };
 

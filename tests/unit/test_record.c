@@ -36,7 +36,8 @@ static struct sample sample_new(void) {
     gd_event_append_start(&buffer, 1700000000.5, 1);
     sample.starts[1] = GD_RECORD_OVERHEAD_BYTES + gd_read_u64le(sample.data);
     sample.starts[2] = buffer.used;
-    gd_event_append_scalars(&buffer, 1700000001.0, 1, (struct gd_scalar[]){gd_scalar_of("train/loss", 0.25f, "the loss")}, 1);
+    gd_event_append_scalars(&buffer, 1700000001.0, 1,
+                            (struct gd_scalar[]){gd_scalar_of("train/loss", 0.25f, "the loss")}, 1);
     sample.starts[3] = buffer.used;
     gd_event_append_stop(&buffer, 1700000002.0, 1);
     sample.starts[4] = buffer.used;
