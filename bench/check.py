@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that a benchmark's JSON is what its readers expect, and prints it as a table.
 
-Usage: bench/check.py FILE
+Usage: bench/check.py [--markdown] FILE
 """
 
 import json
@@ -30,17 +30,42 @@ def check(row):
     assert math.isfinite(row["value"]), row
 
 
+def number(value):
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def cells(row):
+    spread = f"{number(row['low'])} to {number(row['high'])}" if row["repetitions"] > 1 else ""
+    goal = ""
+    if row["goal"] is not None:
+        missed = row["value"] < row["goal"] if row["better"] == "higher" else row["value"] > row["goal"]
+        goal = ("at least " if row["better"] == "higher" else "at most ") + number(row["goal"]) + (" (missed)" * missed)
+    return row["name"], number(row["value"]), spread, goal, row["unit"]
+
+
+def print_table(rows, markdown):
+    head = ("", "median", "quartiles", "goal", "unit")
+    table = [head, *map(cells, rows)]
+    if markdown:
+        table.insert(1, ("---",) * len(head))
+        for line in table:
+            print("| " + " | ".join(line) + " |")
+        return
+    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
 def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
+    *options, path = sys.argv[1:]
+    with open(path, encoding="utf-8") as file:
         rows = json.load(file)
+    assert rows, "no rows"
     for row in rows:
         check(row)
-        goal = "" if row["goal"] is None else f"{'>=' if row['better'] == 'higher' else '<='} {row['goal']:g}"
-        print(f"{row['name']:64} {row['value']:10.4g} {goal:>10}  {row['unit']}")
     names = [row["name"] for row in rows]
     assert len(set(names)) == len(names), "two rows have one name"
-    assert rows, "no rows"
-    print(f"{len(rows)} rows")
+    print_table(rows, "--markdown" in options)
 
 
 if __name__ == "__main__":

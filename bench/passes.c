@@ -94,13 +94,6 @@ struct part {
     uint64_t exponents[GD_EXPONENTS];
 };
 
-// One block in eight: enough for a histogram of 30 bins.
-static void sample_chunk(const struct gd_chunk *chunk, uint64_t exponents[static GD_EXPONENTS]) {
-    for (size_t first = 0; first + GD_FLUSH_ELEMS <= chunk->elems; first += HISTOGRAM_EVERY * (size_t)GD_FLUSH_ELEMS)
-        gd_exponents_count((const uint8_t *)chunk->gradient + first * gd_element_bytes(chunk->type), chunk->type,
-                           GD_FLUSH_ELEMS, exponents);
-}
-
 static void fill_chunk(const struct bench_pass *pass, uint64_t first, struct gd_chunk *ret_chunk) {
     const struct bench_memory *memory = pass->memory;
     size_t skip = first * gd_element_bytes(pass->memory->type);
@@ -134,7 +127,7 @@ static void *run_part(void *argument) {
         pass->kernels->analyse(&chunk, &sums);
         gd_step_sums_merge(&part->sums, &sums, pass->lags);
         if (pass->histogram)
-            sample_chunk(&chunk, part->exponents);
+            gd_exponents_count(chunk.gradient, chunk.type, chunk.elems, HISTOGRAM_EVERY, part->exponents);
     }
     return NULL;
 }

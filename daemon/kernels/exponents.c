@@ -1,6 +1,9 @@
 #include "exponents.h"
 
+#include <assert.h>
 #include <string.h>
+
+#include "kernels.h"
 
 // Neighbours often have the same exponent; that many tables let their increments pass one another.
 enum { TABLES = 4 };
@@ -25,16 +28,26 @@ static uint8_t exponent_at(const void *elements, enum gd_element_type type, size
     return exponent_of(bits);
 }
 
-void gd_exponents_count(const void *elements, enum gd_element_type type, size_t elems,
-                        uint64_t counts[static GD_EXPONENTS]) {
-    uint32_t tables[TABLES][GD_EXPONENTS] = {{0}};
+static void count_block(const void *elements, enum gd_element_type type, size_t elems,
+                        uint32_t tables[static TABLES][GD_EXPONENTS]) {
     size_t whole = elems - elems % TABLES;
-
     for (size_t i = 0; i < whole; i += TABLES)
         for (size_t table = 0; table < TABLES; table++)
             tables[table][exponent_at(elements, type, i + table)]++;
     for (size_t i = whole; i < elems; i++)
         tables[0][exponent_at(elements, type, i)]++;
+}
+
+void gd_exponents_count(const void *elements, enum gd_element_type type, size_t elems, size_t every,
+                        uint64_t counts[static GD_EXPONENTS]) {
+    uint32_t tables[TABLES][GD_EXPONENTS] = {{0}};
+
+    assert(every > 0 && elems <= UINT32_MAX);
+    for (size_t first = 0; first < elems; first += every * GD_FLUSH_ELEMS) {
+        size_t left = elems - first;
+        count_block((const uint8_t *)elements + first * gd_element_bytes(type), type,
+                    left < GD_FLUSH_ELEMS ? left : GD_FLUSH_ELEMS, tables);
+    }
     for (size_t exponent = 0; exponent < GD_EXPONENTS; exponent++)
         for (size_t table = 0; table < TABLES; table++)
             counts[exponent] += tables[table][exponent];

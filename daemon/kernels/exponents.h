@@ -12,7 +12,8 @@ enum {
     GD_EXPONENT_SPECIAL = 255 // ... and infinities and NaN
 };
 
-// Adds `elems` elements of `type`, aligned to their element, to `counts`. Thread-safe for counts of one's own. About 1
-// ns an element whatever they are: callers take one block in eight.
-void gd_exponents_count(const void *elements, enum gd_element_type type, size_t elems,
+// Adds elements of `type`, aligned to their element, to `counts`: of the `elems` there are, the first block of
+// GD_FLUSH_ELEMS in each `every` blocks (1: all), and what there is of a last one. Thread-safe for counts of one's own.
+// Some 0.6 ns an element that is counted, whatever it is; a histogram of 30 bins has enough of one block in eight.
+void gd_exponents_count(const void *elements, enum gd_element_type type, size_t elems, size_t every,
                         uint64_t counts[static GD_EXPONENTS]);

@@ -5,6 +5,7 @@
 
 #include "element_values.h"
 #include "kernels/exponents.h"
+#include "kernels/kernels.h"
 
 static size_t exponent_by_frexp(double x) {
     int exponent;
@@ -23,7 +24,7 @@ static void expect_all_halves(enum gd_element_type type) {
         halves[i] = (uint16_t)i;
         expected[exponent_by_frexp((double)element_value(type, (uint32_t)i))]++;
     }
-    gd_exponents_count(halves, type, 1 << 16, counts);
+    gd_exponents_count(halves, type, 1 << 16, 1, counts);
     cr_expect_arr_eq(counts, expected, sizeof(counts), "type %d", (int)type);
 }
 
@@ -43,7 +44,7 @@ Test(exponents, floats_of_every_exponent_and_every_length) {
         uint64_t counts[GD_EXPONENTS] = {0}, expected[GD_EXPONENTS] = {0};
         for (size_t i = 0; i < elems; i++)
             expected[exponent_by_frexp((double)floats[i])]++;
-        gd_exponents_count(floats, GD_F32, elems, counts);
+        gd_exponents_count(floats, GD_F32, elems, 1, counts);
         cr_assert_arr_eq(counts, expected, sizeof(counts), "%zu elements", elems);
     }
 }
@@ -51,7 +52,24 @@ Test(exponents, floats_of_every_exponent_and_every_length) {
 Test(exponents, counts_add_up) {
     const float ones[5] = {1.0f, 1.0f, -1.0f, 1.5f, 2.0f};
     uint64_t counts[GD_EXPONENTS] = {[127] = 10};
-    gd_exponents_count(ones, GD_F32, 5, counts);
+    gd_exponents_count(ones, GD_F32, 5, 1, counts);
     cr_expect_eq(counts[127], 14);
     cr_expect_eq(counts[128], 1);
+}
+
+// Each block's elements tell which it is.
+Test(exponents, one_block_in_so_many) {
+    enum { BLOCKS = 10, LAST_ELEMS = 5 };
+    static float floats[BLOCKS * GD_FLUSH_ELEMS + LAST_ELEMS];
+    for (size_t i = 0; i < sizeof(floats) / sizeof(floats[0]); i++)
+        floats[i] = ldexpf(1.25f, (int)(i / GD_FLUSH_ELEMS));
+
+    for (size_t every = 1; every <= BLOCKS + 1; every++) {
+        uint64_t counts[GD_EXPONENTS] = {0};
+        gd_exponents_count(floats, GD_F32, sizeof(floats) / sizeof(floats[0]), every, counts);
+        for (size_t block = 0; block <= BLOCKS; block++) {
+            uint64_t elems = block < BLOCKS ? GD_FLUSH_ELEMS : LAST_ELEMS;
+            cr_expect_eq(counts[127 + block], block % every == 0 ? elems : 0, "block %zu, one in %zu", block, every);
+        }
+    }
 }
