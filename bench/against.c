@@ -4,6 +4,7 @@
 #include "bench.h"
 #include "passes.h"
 #include "peers.h"
+#include "sidecar.h"
 
 enum { LAGS = 8, SCALAR_TAGS = 1000 };
 
@@ -38,6 +39,38 @@ static void against_torch(const struct bench_settings *settings, struct bench_re
         }
         bench_report_row(report, rows[row].name, &ratio, "times less", BENCH_AT_LEAST(rows[row].goal));
     }
+}
+
+// What the trainer pays: the pass in its own process, or the handover.
+static void against_a_submit(const struct bench_settings *settings, struct bench_report *report,
+                             struct bench_peers *peers) {
+    enum { TENSOR_ELEMS = 250000, RUN_LAGS = 5, WARM_UP = 10 };
+    struct bench_series ratio = {.n = 0};
+    struct bench_daemon daemon;
+    struct bench_model model;
+
+    bench_daemon_start(&daemon, settings);
+    bench_model_init(&model, settings->elements, (uint32_t)(settings->elements / TENSOR_ELEMS), sizeof(float));
+    struct gradientd_options options = bench_options(&model, &daemon, "run");
+    options.max_lag = RUN_LAGS;
+    struct gradientd_run *run = bench_open(&options);
+    for (size_t i = 0; i < WARM_UP + settings->repetitions; i++) {
+        bench_daemon_wait_idle(&daemon);
+        double start = bench_now();
+        bench_submit(run, &model, (int64_t)i + 1);
+        double stall = bench_now() - start;
+        if (i < WARM_UP)
+            continue;
+        bench_daemon_wait_idle(&daemon);
+        double torch = bench_peers_ask(peers, "torch everything %llu %d %d", (unsigned long long)settings->elements,
+                                       TENSOR_ELEMS, RUN_LAGS);
+        bench_series_add(&ratio, torch / stall);
+    }
+    gradientd_close(run, GRADIENTD_SUCCESS);
+    bench_daemon_stop(&daemon);
+    bench_model_deinit(&model);
+    bench_report_row(report, "tuned PyTorch, everything, 5 lags / submit, tensors of 1 MB", &ratio, "times less",
+                     BENCH_MORE);
 }
 
 static void against_a_cosine(const struct bench_settings *settings, struct bench_report *report,
@@ -93,6 +126,7 @@ void bench_against(const struct bench_settings *settings, struct bench_report *r
     against_torch(settings, report, &peers, &pass);
     against_a_cosine(settings, report, &peers, &pass);
     bench_memory_deinit(&memory);
+    against_a_submit(settings, report, &peers);
     against_writers(settings, report, &peers);
     bench_peers_stop(&peers);
 }

@@ -309,8 +309,10 @@ void gd_connection_set_paused(struct gd_connection *connection, bool paused) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct gd_connection *connection = (struct gd_connection *)poll;
-    if (status < 0) // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
+    if (status < 0) { // the peer is gone, perhaps with bytes of ours unread: what it sent before is still to be read
+        connection->polled_events = 0; // libuv has stopped the poll
         events = reads(connection) ? UV_READABLE : UV_WRITABLE;
+    }
     if (events & UV_WRITABLE) {
         flush(connection);
         connection->room_left = ROOM_UNASKED;

@@ -45,16 +45,18 @@ static bool run(const struct gd_kernels *kernels, const struct gd_chunk *chunk, 
 }
 
 enum {
-    LEFTOVER_BYTE = 0x7f, // such floats and doubles are large enough to show in any sum
+    LEFTOVER_BYTE = 0x7f, // such floats and doubles are large enough to show in any sum, and those of the few below it
+    LEFTOVER_BYTES = 7,   // more than there are kernels in turn
     STACK_BYTES = 32768,  // some more than the kernels' own frames, which hold a few blocks and all lanes
 };
 
-// Fills the stack that the next call uses: what a kernel forgets to set is not by chance what it should be, because the
-// same call left it there.
+// Fills the stack that the next call uses, with other bytes than for the call before: what a kernel forgets to set is
+// neither by chance what it should be, because an equal call left it there, nor what another kernel finds.
 static __attribute__((noinline)) void fill_stack(void) {
+    static unsigned calls;
     uint8_t bytes[STACK_BYTES];
 
-    memset(bytes, LEFTOVER_BYTE, sizeof(bytes));
+    memset(bytes, LEFTOVER_BYTE - (int)(calls++ % LEFTOVER_BYTES), sizeof(bytes));
     __asm__ volatile("" : : "r"(bytes) : "memory"); // for the compiler: it is read
 }
 
