@@ -271,6 +271,32 @@ Test(inline_elements, what_arrived_before_the_trainer_died_is_in_the_file) {
     expect_steps_in_file(1);
 }
 
+static bool has_first_step(const void *context) {
+    struct event_values values;
+    event_values_read(context, &values);
+    bool has = event_values_find(&values, "gradient/norm", 1);
+    event_values_free(&values);
+    return has;
+}
+
+// Its socket ends in an error, for an answer was left unread, with more in it than the daemon reads at once.
+Test(inline_elements, what_arrived_before_the_trainer_went_without_a_word_is_in_the_file) {
+    enum { NUMEL = 2000, FEW = 15 }; // 120 kB
+    struct raw_client client = attached_inline(NUMEL);
+    send_step(&client, 1, NUMEL, false);
+    cr_assert(scratch_wait_until(has_first_step, event_path, 20.0));
+    daemon_process_freeze(&daemon_process);
+    for (uint32_t step = 2; step <= FEW; step++)
+        send_step(&client, step, NUMEL, false);
+    raw_client_close(&client);
+    daemon_process_thaw(&daemon_process);
+    cr_assert(scratch_wait_until(event_values_ended, event_path, 20.0));
+    struct event_values values;
+    event_values_read(event_path, &values);
+    cr_expect_eq(event_values_count(&values, "gradient/norm"), FEW);
+    event_values_free(&values);
+}
+
 // A forked child, such as a data loader, holds the socket open, as the test does here. The pidfd tells.
 Test(inline_elements, what_arrived_before_the_pidfd_told_is_in_the_file) {
     struct raw_open_run open_run;
