@@ -73,8 +73,8 @@ static int start_helper(struct client_gather *gather, uint32_t part) {
 
 int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struct client_gather **ret_gather) {
     struct client_gather *gather = calloc(1, sizeof(*gather));
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     sigset_t all, before;
-    int result = 0;
     if (!gather)
         return -ENOMEM;
     gather->run = run;
@@ -82,15 +82,14 @@ int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struc
     pthread_cond_init(&gather->begun, NULL);
     pthread_cond_init(&gather->done, NULL);
 
-    sigfillset(&all); // signals are the trainer's own
+    sigfillset(&all); // signals are the trainer's own, but those of a thread's own fault
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&all, faults[i]);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (gather->n_threads = 1; result == 0 && gather->n_threads < n_threads; gather->n_threads += result == 0)
-        result = start_helper(gather, gather->n_threads);
+    gather->n_threads = 1;
+    while (gather->n_threads < n_threads && start_helper(gather, gather->n_threads) == 0)
+        gather->n_threads++; // with fewer, where the system gives no more
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (result < 0) {
-        client_gather_free(gather);
-        return result;
-    }
     *ret_gather = gather;
     return 0;
 }

@@ -300,7 +300,8 @@ enum { GRADIENTD_COPY_THREADS_MAX = 16 };
 
 struct client_gather; // threads that help to copy a step
 
-// For `n_threads` threads, the trainer's own included. `run` must outlive it. Returns 0 or a negative errno.
+// For `n_threads` threads, the trainer's own included, or as many as there can be. `run` must outlive it. Returns 0 or
+// -ENOMEM.
 int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struct client_gather **ret_gather);
 void client_gather_free(struct client_gather *gather);
 

@@ -31,6 +31,7 @@ struct stress_spec {
     uint32_t max_lag, inflight;
     uint64_t elements;
     int64_t steps;
+    uint32_t copy_threads;
     uint8_t table[TABLE_ELEMENTS * sizeof(float)]; // of random elements, which a gradient repeats
 };
 
@@ -98,6 +99,7 @@ struct stress_spec *stress_spec_new(uint64_t seed, uint32_t number) {
     spec->element_type = types[stress_random_below(&random, sizeof(types) / sizeof(types[0]))];
     spec->max_lag = 1 + stress_random_below(&random, 6);
     spec->inflight = 1 + stress_random_below(&random, 4);
+    spec->copy_threads = 1 + stress_random_below(&random, 3);
     uint64_t steps = SUBMITTED_ELEMENTS / spec->elements;
     spec->steps = (int64_t)(steps < STEPS_MIN ? STEPS_MIN : steps > STEPS_MAX ? STEPS_MAX : steps);
     fill_table(spec, &random);
@@ -188,6 +190,7 @@ static struct gradientd_options describe(const struct stress_place *place, const
     options.element_type = spec->element_type;
     options.max_lag = spec->max_lag;
     options.inflight = spec->inflight;
+    options.copy_threads = spec->copy_threads;
     options.wall_time = 1.7e9;
     options.connect_timeout = options.max_stall = options.close_timeout = 120.0; // nothing is skipped: files compare
     return options;
