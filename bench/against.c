@@ -66,7 +66,7 @@ static void against_a_submit(const struct bench_settings *settings, struct bench
                                        TENSOR_ELEMS, RUN_LAGS);
         bench_series_add(&ratio, torch / stall);
     }
-    gradientd_close(run, GRADIENTD_SUCCESS);
+    bench_close(run);
     bench_daemon_stop(&daemon);
     bench_model_deinit(&model);
     bench_report_row(report, "tuned PyTorch, everything, 5 lags / submit, tensors of 1 MB", &ratio, "times less",
@@ -100,11 +100,11 @@ static void against_writers(const struct bench_settings *settings, struct bench_
         {"scalars from trainer to file / tensorboardX", "tensorboardX"},
         {"scalars from trainer to file / torch's SummaryWriter", "torch"},
     };
-    int steps = settings->quick ? 3 : 10;
+    int steps = settings->quick ? 5 : 20;
     for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
         struct bench_series ratio = {.n = 0};
         for (int i = 0; i < 5; i++) {
-            double ours = bench_scalars_a_second(settings, 100 * steps);
+            double ours = bench_scalars_a_second(settings, 1000);
             double theirs = bench_peers_ask(peers, "scalars %s %d %d", rows[row].writer, SCALAR_TAGS, steps);
             bench_series_add(&ratio, ours / theirs);
         }

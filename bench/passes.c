@@ -198,8 +198,3 @@ void bench_run_pass(void *context) {
 void bench_run_read(void *context) {
     run_parts(context, read_part);
 }
-
-uint64_t bench_pass_bytes(const struct bench_pass *pass) {
-    return pass->memory->elems *
-           ((1 + pass->lags) * gd_element_bytes(pass->memory->type) + (pass->state ? 2 : 0) * sizeof(float));
-}

@@ -38,6 +38,3 @@ void bench_run_pass(void *context);
 
 // Reads the bytes that pass reads, and the state's once more for what it writes.
 void bench_run_read(void *context);
-
-// Of them.
-uint64_t bench_pass_bytes(const struct bench_pass *pass);

@@ -89,8 +89,8 @@ def scalars_per_second(writer, tags, steps):
 
     names = [f"layer{i:03d}/some_statistic" for i in range(tags)]
     with tempfile.TemporaryDirectory() as directory:
-        start = time.perf_counter()
         file = {"tensorboardX": TensorboardX, "torch": Torch}[writer](directory)
+        start = time.perf_counter()
         for step in range(steps):
             for name in names:
                 file.add_scalar(name, float(step), step)

@@ -25,7 +25,7 @@ static double step_cost_ns(const struct bench_settings *settings, uint64_t eleme
         bench_submit(run, &model, WARM_UP + step);
     bench_daemon_wait_idle(&daemon);
     double cost = (bench_cpu_seconds(daemon.pid) - before) / (double)steps;
-    gradientd_close(run, GRADIENTD_SUCCESS);
+    bench_close(run);
     bench_daemon_stop(&daemon);
     bench_model_deinit(&model);
     return cost * 1e9;
@@ -102,7 +102,7 @@ static void scale_runs(const struct bench_settings *settings, struct bench_repor
         snprintf(name, sizeof(name), "runs %u of 1,000 elements", counts[c]);
         bench_report_value(report, name, cost / one, "x the CPU a snapshot of one run", BENCH_LESS);
         for (uint32_t i = 0; i < counts[c]; i++)
-            gradientd_close(runs[i], GRADIENTD_SUCCESS);
+            bench_close(runs[i]);
         bench_daemon_stop(&daemon);
         bench_model_deinit(&model);
     }
@@ -127,7 +127,7 @@ static void scale_steps(const struct bench_settings *settings, struct bench_repo
             early = bench_private_kib(daemon.pid);
     }
     double late = bench_private_kib(daemon.pid);
-    gradientd_close(run, GRADIENTD_SUCCESS);
+    bench_close(run);
     bench_daemon_stop(&daemon);
     bench_model_deinit(&model);
     snprintf(name, sizeof(name), "daemon memory, growth from %.0e to %.0e steps", (double)steps / 10, (double)steps);

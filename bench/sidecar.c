@@ -99,14 +99,18 @@ double bench_private_kib(pid_t pid) {
     return read_number(path, "Anonymous:");
 }
 
+// Quiet several times running: once, it may just have been without a processor.
 void bench_daemon_wait_idle(const struct bench_daemon *daemon) {
-    enum { QUIET_MS = 3 };
+    enum { QUIET_MS = 3, QUIET_TIMES = 3 };
     double before, after = bench_cpu_seconds(daemon->pid);
-    do {
+    if (!(after > 0.0))
+        bench_fail("this kernel does not tell a process's CPU time in /proc/%d/schedstat", (int)daemon->pid);
+    for (int quiet = 0; quiet < QUIET_TIMES;) {
         before = after;
         pause_ms(QUIET_MS);
         after = bench_cpu_seconds(daemon->pid);
-    } while (after - before > 1e-4);
+        quiet = after - before > 1e-4 ? 0 : quiet + 1;
+    }
 }
 
 void bench_model_init(struct bench_model *model, uint64_t elements, uint32_t n_groups, size_t element_bytes) {
@@ -168,4 +172,9 @@ void bench_submit(struct gradientd_run *run, const struct bench_model *model, in
     struct gradientd_step description = {.step = step, .learning_rates = &rate};
     if (gradientd_submit(run, &description, model->gradients) != GRADIENTD_OK)
         bench_fail("a step was not taken: %s", gradientd_last_error(run));
+}
+
+void bench_close(struct gradientd_run *run) {
+    if (gradientd_close(run, GRADIENTD_SUCCESS) != GRADIENTD_OK)
+        bench_fail("an event file is not whole");
 }

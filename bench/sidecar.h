@@ -53,3 +53,6 @@ struct gradientd_run *bench_open(const struct gradientd_options *options);
 
 // Submits the model's gradients as step `step`, which must not be skipped.
 void bench_submit(struct gradientd_run *run, const struct bench_model *model, int64_t step);
+
+// Closes the run, whose event file must be whole then.
+void bench_close(struct gradientd_run *run);

@@ -189,8 +189,8 @@ static void open_scene(struct scene *scene, const struct bench_settings *setting
 }
 
 static void close_scene(struct scene *scene) {
-    gradientd_close(scene->alone.run, GRADIENTD_SUCCESS);
-    gradientd_close(scene->gathering.run, GRADIENTD_SUCCESS);
+    bench_close(scene->alone.run);
+    bench_close(scene->gathering.run);
     bench_daemon_stop(&scene->daemon);
     stream_peer_stop(&scene->peer);
     munmap(scene->warm, SLOTS * scene->model.buffer_bytes);
