@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "adam_track.h"
+#include "chunk_record.h"
 
 enum {
     PART_ELEMS_MIN = 4 * GD_CHUNK_ELEMS, // below this, waking another thread costs more than it saves
@@ -24,19 +24,6 @@ struct chunk_place {
 struct group_place {
     uint64_t slot_offset;  // elements before it in a slot
     uint64_t state_offset; // ... and in an array of the optimiser state
-};
-
-// A chunk's sums as they are kept until the fold: what a kernel fills in of gd_step_sums, small enough that those of
-// thousands of small groups stay in the cache.
-struct chunk_record {
-    double squared_norm;
-    double A, B, C, D;
-    double relative_square;
-    float max_abs;
-    float step_size_min;
-    uint32_t non_finite;
-    uint32_t active;
-    double dot[]; // max_lag of them
 };
 
 // What a shadow adds to a chunk's sums: its rule's own terms. All else is the gradient's, and in the run's sums
@@ -67,12 +54,8 @@ struct gd_analysis {
     const double *lag_norms[GD_LAG_MAX];     // ... and their groups' squared norms
 };
 
-static size_t record_bytes(const struct gd_open_run *open_run) {
-    return sizeof(struct chunk_record) + open_run->max_lag * sizeof(double);
-}
-
-static struct chunk_record *record_of(const struct gd_analysis *analysis, uint64_t chunk) {
-    return (struct chunk_record *)(void *)(analysis->records + chunk * analysis->record_bytes);
+static struct gd_chunk_record *record_of(const struct gd_analysis *analysis, uint64_t chunk) {
+    return (struct gd_chunk_record *)(void *)(analysis->records + chunk * analysis->record_bytes);
 }
 
 static uint64_t chunks_of(const struct gd_group *group) {
@@ -104,8 +87,8 @@ static uint64_t count_chunks(const struct gd_open_run *open_run) {
 
 uint64_t gd_analysis_bytes(const struct gd_open_run *open_run) {
     const struct gd_analysis *analysis = NULL;
-    uint64_t chunk_bytes =
-        sizeof(*analysis->chunks) + record_bytes(open_run) + open_run->n_shadows * sizeof(*analysis->shadow_sums);
+    uint64_t chunk_bytes = sizeof(*analysis->chunks) + gd_chunk_record_bytes(open_run->max_lag) +
+                           open_run->n_shadows * sizeof(*analysis->shadow_sums);
     return sizeof(*analysis) + open_run->n_groups * sizeof(*analysis->groups) + count_chunks(open_run) * chunk_bytes +
            (1 + open_run->n_shadows) * gd_adam_track_bytes(open_run) +
            ((uint64_t)open_run->series.n_series + 1) * sizeof(*analysis->series_sums);
@@ -122,7 +105,7 @@ int gd_analysis_new(const struct gd_open_run *open_run, const struct gd_memory *
         .memory = memory,
         .kernels = kernels,
         .n_chunks = count_chunks(open_run),
-        .record_bytes = record_bytes(open_run),
+        .record_bytes = gd_chunk_record_bytes(open_run->max_lag),
     };
 
     analysis->groups = calloc(open_run->n_groups, sizeof(*analysis->groups));
@@ -207,6 +190,7 @@ void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analy
 static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
     const struct chunk_place *place = &analysis->chunks[index];
     const struct group_place *group = &analysis->groups[place->group];
+
     gd_adam_track_start_chunk(&analysis->tracks[0], place->group, analysis->input->snapshot->optimizer_step,
                               group->slot_offset + place->start, group->state_offset + place->start, place->elems);
 }
@@ -238,46 +222,6 @@ static void run_shadow_chunk(struct gd_analysis *analysis, uint32_t shadow, uint
     };
 }
 
-static void keep_sums(const struct gd_analysis *analysis, uint64_t index, const struct gd_step_sums *sums) {
-    struct chunk_record *record = record_of(analysis, index);
-    *record = (struct chunk_record){
-        .squared_norm = sums->squared_norm,
-        .A = sums->A,
-        .B = sums->B,
-        .C = sums->C,
-        .D = sums->D,
-        .relative_square = sums->relative_square,
-        .max_abs = sums->max_abs,
-        .step_size_min = sums->step_size_min,
-        .non_finite = (uint32_t)sums->non_finite,
-        .active = (uint32_t)sums->active,
-    };
-    memcpy(record->dot, sums->dot, analysis->open_run->max_lag * sizeof(*record->dot));
-}
-
-// Adds a chunk of `elems` elements to its group's sums.
-static void add_chunk(const struct gd_analysis *analysis, uint64_t index, struct gd_step_sums *sums) {
-    const struct chunk_record *record = record_of(analysis, index);
-    uint32_t elems = analysis->chunks[index].elems;
-
-    sums->elements += elems;
-    sums->zeros += elems - record->non_finite - record->active;
-    sums->non_finite += record->non_finite;
-    sums->active += record->active;
-    sums->squared_norm += record->squared_norm;
-    for (uint32_t i = 0; i < analysis->open_run->max_lag; i++)
-        sums->dot[i] += record->dot[i];
-    sums->A += record->A;
-    sums->B += record->B;
-    sums->C += record->C;
-    sums->D += record->D;
-    sums->relative_square += record->relative_square;
-    if (record->max_abs > sums->max_abs)
-        sums->max_abs = record->max_abs;
-    if (record->step_size_min < sums->step_size_min)
-        sums->step_size_min = record->step_size_min;
-}
-
 static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     const struct chunk_place *place = &analysis->chunks[index];
@@ -299,7 +243,7 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
         gd_adam_track_point(&analysis->tracks[0], place->group, group->state_offset + place->start, &chunk);
     struct gd_step_sums sums;
     analysis->kernels->analyse(&chunk, &sums);
-    keep_sums(analysis, index, &sums);
+    gd_chunk_record_keep(record_of(analysis, index), &sums, analysis->open_run->max_lag);
 }
 
 // The first chunk of a part: parts hold about equal numbers of elements.
@@ -390,7 +334,7 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         struct gd_step_sums sums;
         gd_step_sums_init_lags(&sums, open_run->max_lag);
         for (; chunk < end; chunk++)
-            add_chunk(analysis, chunk, &sums);
+            gd_chunk_record_add(record_of(analysis, chunk), analysis->chunks[chunk].elems, open_run->max_lag, &sums);
         norms[i] = sums.squared_norm;
         complete_group(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);

@@ -42,8 +42,10 @@ struct ucred gd_connection_peer(int fd);
 // The oldest received descriptor, now the caller's as is its part of the charge, in `charge`; -1 when there is none.
 int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge);
 
-// Calls `room` once, from the loop, as soon as the kernel says that the socket can be written to, which it does while
-// most of the buffer is free: what is sent only then leaves room for what must not be lost.
+// Calls `room` once, as soon as there is room for a message and much more: what is sent only then leaves room for what
+// must not be lost. That is when the kernel says that the socket can be written to, which it does while most of the
+// buffer is free, and for a few messages after that; so `room` may be called before this returns, or when all that a
+// wake-up has brought is handled, and what it sends may find the connection broken and close it.
 void gd_connection_ask_room(struct gd_connection *connection);
 
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.

@@ -258,13 +258,17 @@ static bool take_start(struct gd_run *run, const struct gd_submission *start) {
 }
 
 bool gd_run_is_light(const struct gd_run *run) {
-    // A step's work in elements read, where a group counts as many as take its time. At most some 50 us with vector
-    // kernels: to wake a thread and to be told of its end takes 20 and more, twice a switch of this thread's own.
-    const uint64_t light_max = 512 << 10, group_elements = 2048;
+    // A step's work, counted in elements read once by vector kernels, a tenth of a nanosecond: some 50 us. To wake a
+    // thread and to be told of its end takes 20 and more, twice a switch of this thread's own.
+    const uint64_t light_max = 512 << 10, group_elements = 4096, group_lag_elements = 256, quantity_elements = 512;
     const struct gd_open_run *open_run = run->open_run;
     uint64_t rules = 1 + open_run->n_shadows;
-    return open_run->elements < light_max &&
-           rules * (open_run->elements * (open_run->max_lag + 2) + open_run->n_groups * group_elements) <= light_max;
+    if (open_run->elements > light_max)
+        return false;
+    uint64_t quantities = (uint64_t)__builtin_popcountll(gd_open_run_quantities(open_run));
+    uint64_t work = open_run->elements * (open_run->max_lag + 2) +
+                    open_run->n_groups * (group_elements + open_run->max_lag * group_lag_elements);
+    return rules * work + open_run->series.n_series * quantities * quantity_elements <= light_max;
 }
 
 uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {

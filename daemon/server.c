@@ -36,8 +36,8 @@ struct server {
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_async_t progress; // a writer thread got on
-    uv_prepare_t turn;   // another turn of the loop begins
-    uint32_t light_left; // see session.h
+    uv_prepare_t turn_begins;
+    struct gd_turn turn;
     uv_timer_t stop_timer;
     uv_timer_t accept_timer; // runs while descriptors are short
     uv_timer_t hello_timer;  // runs while a client may still have to say Hello
@@ -59,7 +59,7 @@ static void close_handles(struct server *server) {
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     uv_close((uv_handle_t *)&server->progress, NULL);
-    uv_close((uv_handle_t *)&server->turn, NULL);
+    uv_close((uv_handle_t *)&server->turn_begins, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
     uv_close((uv_handle_t *)&server->hello_timer, NULL);
@@ -142,7 +142,7 @@ static void on_progress(uv_async_t *async) {
 
 static void on_turn(uv_prepare_t *prepare) {
     struct server *server = prepare->data;
-    server->light_left = LIGHT_WORK_MAX;
+    server->turn = (struct gd_turn){.number = server->turn.number + 1};
 }
 
 static void notify(void *context) {
@@ -268,6 +268,21 @@ static int start_listening(struct server *server) {
     return 0;
 }
 
+// Timers, and what tells the loop of other threads' progress and of its own turns.
+static void init_handles(struct server *server) {
+    uv_async_init(&server->loop, &server->progress, on_progress);
+    server->progress.data = server;
+    uv_prepare_init(&server->loop, &server->turn_begins);
+    server->turn_begins.data = server;
+    uv_prepare_start(&server->turn_begins, on_turn);
+    uv_timer_init(&server->loop, &server->stop_timer);
+    server->stop_timer.data = server;
+    uv_timer_init(&server->loop, &server->accept_timer);
+    server->accept_timer.data = server;
+    uv_timer_init(&server->loop, &server->hello_timer);
+    server->hello_timer.data = server;
+}
+
 static int init(struct server *server) {
     static const int numbers[] = {SIGTERM, SIGINT};
     char threads[16];
@@ -289,17 +304,7 @@ static int init(struct server *server) {
         server->signals[i].data = server;
         uv_signal_start(&server->signals[i], on_signal, numbers[i]);
     }
-    uv_async_init(&server->loop, &server->progress, on_progress);
-    server->progress.data = server;
-    uv_prepare_init(&server->loop, &server->turn);
-    server->turn.data = server;
-    uv_prepare_start(&server->turn, on_turn);
-    uv_timer_init(&server->loop, &server->stop_timer);
-    server->stop_timer.data = server;
-    uv_timer_init(&server->loop, &server->accept_timer);
-    server->accept_timer.data = server;
-    uv_timer_init(&server->loop, &server->hello_timer);
-    server->hello_timer.data = server;
+    init_handles(server);
 
     server->default_state_directory = gd_state_directory_default();
     server->host = (struct gd_session_host){
@@ -309,7 +314,7 @@ static int init(struct server *server) {
         .kernels = server->options->kernels,
         .state_directory =
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
-        .light_left = &server->light_left,
+        .turn = &server->turn,
         .workers = server->options->workers,
         .notify = notify,
         .holder_of = holder_of,

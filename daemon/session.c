@@ -11,6 +11,8 @@
 
 enum {
     HELLO_TIMEOUT_MS = 5000, // a trainer says Hello at once; what is silent holds a connection for nothing
+    TURN_WORK_NS = 2000000,  // of all runs in a turn of the loop: a client that comes meanwhile does not feel it
+    TURN_SHARE_NS = 500000,  // of each: one that floods leaves the others their part
 };
 
 const char *gd_session_run_name(const struct gd_session *session) {
@@ -139,12 +141,25 @@ static void on_part_done(uv_work_t *work, int status) {
     gd_session_advance(session);
 }
 
+// Whether the loop's thread has time for this run in this turn.
+static bool has_time_here(struct gd_session *session) {
+    struct gd_turn *turn = session->host->turn;
+    uint64_t now_ns = uv_hrtime();
+
+    if (turn->work_until_ns == 0)
+        turn->work_until_ns = now_ns + TURN_WORK_NS;
+    if (session->turn != turn->number) {
+        session->turn = turn->number;
+        session->work_until_ns = now_ns + TURN_SHARE_NS;
+    }
+    return now_ns < turn->work_until_ns && now_ns < session->work_until_ns;
+}
+
 // Does light work here and now. Returns false when there is none, or so much that other threads should share in it.
 static bool work_here(struct gd_session *session) {
     struct gd_run *run = session->run;
-    if (*session->host->light_left == 0 || !gd_run_is_light(run))
+    if (!gd_run_is_light(run) || !has_time_here(session))
         return false;
-    --*session->host->light_left;
     gd_run_begin(run, 1);
     gd_run_work(run, 0, 1);
     session->client_waits = gd_run_commit(run);

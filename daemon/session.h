@@ -15,6 +15,12 @@ enum { GD_WORKERS_MAX = 64 };
 
 struct gd_session;
 
+// A turn of the loop, in which its thread works for runs for a short time only: the next clients wait meanwhile.
+struct gd_turn {
+    uint64_t number;
+    uint64_t work_until_ns; // on uv_hrtime()'s clock; 0: nothing was worked on yet
+};
+
 // What all sessions share; outlives them.
 struct gd_session_host {
     uv_loop_t *loop;
@@ -23,7 +29,7 @@ struct gd_session_host {
     const struct gd_kernels *kernels;
     bool stopping;                 // the daemon ends: runs are left open-ended
     const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
-    uint32_t *light_left;          // pieces of light work that the loop's thread may still do in this turn of the loop
+    struct gd_turn *turn;          // of the loop, under way
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.

@@ -53,6 +53,8 @@ struct gd_session {
     uint32_t parts_unreported;     // of those, not yet back on the loop thread
     _Atomic uint32_t parts_undone; // of those, still to be worked on
     bool client_waits;
+    uint64_t turn;              // the last in which work was done on the loop's thread ...
+    uint64_t work_until_ns;     // ... and until when this run had its share of it
     uint64_t released_sequence; // what Released says next: the state's own belongs to the workers meanwhile
 };
 

@@ -53,7 +53,12 @@ LAYERS = {
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
-    "kernels": layer("daemon/kernels", "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4", "numbers", pure=True),
+    "kernels": layer(
+        "daemon/kernels",
+        "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4",
+        "numbers",
+        pure=True,
+    ),
     "diagnostics": layer(
         "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
     ),
@@ -75,7 +80,9 @@ LAYERS = {
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
     "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages"),
-    "analysis": layer("daemon", "adam_track analysis start_vector", "numbers kernels diagnostics messages memory"),
+    "analysis": layer(
+        "daemon", "adam_track analysis chunk_record start_vector", "numbers kernels diagnostics messages memory"
+    ),
     "run": layer(
         "daemon",
         "run run_accept run_records run_resume scalar_list",
@@ -93,8 +100,8 @@ LAYERS = {
     # beside the daemon
     "client": layer(
         "client",
-        "attach check connect copy describe descriptor elements event_path gather inline internal link memory open options "
-        "output private_daemon reconnect room start submit warning wire",
+        "attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
+        "options output private_daemon reconnect room start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),

@@ -58,27 +58,19 @@ static inline double reduce_lanes(const double lane[static GD_LANES]) {
 }
 
 // Maxima and minima do not depend on order: a tree leaves the compiler its vectors.
-static inline float greatest_lane(const float lanes[static GD_LANES]) {
-    float lane[GD_LANES];
-
-    memcpy(lane, lanes, sizeof(lane));
-    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
-        for (size_t i = 0; i < width; i++)
-            lane[i] = greater(lane[i], lane[i + width]);
+#define EXTREME_LANE(name, wins)                                                                                       \
+    static inline float name(const float lanes[static GD_LANES]) {                                                     \
+        float lane[GD_LANES];                                                                                          \
+        memcpy(lane, lanes, sizeof(lane));                                                                             \
+        for (size_t width = GD_LANES / 2; width > 0; width /= 2) {                                                     \
+            for (size_t i = 0; i < width; i++)                                                                         \
+                lane[i] = wins(lane[i], lane[i + width]);                                                              \
+        }                                                                                                              \
+        return lane[0];                                                                                                \
     }
-    return lane[0];
-}
-
-static inline float least_lane(const float lanes[static GD_LANES]) {
-    float lane[GD_LANES];
-
-    memcpy(lane, lanes, sizeof(lane));
-    for (size_t width = GD_LANES / 2; width > 0; width /= 2) {
-        for (size_t i = 0; i < width; i++)
-            lane[i] = lesser(lane[i], lane[i + width]);
-    }
-    return lane[0];
-}
+EXTREME_LANE(greatest_lane, greater)
+EXTREME_LANE(least_lane, lesser)
+#undef EXTREME_LANE
 
 // Without the sums that the first block fills.
 static inline void chunk_sums_init(struct chunk_sums *sums, const struct gd_chunk *chunk) {
