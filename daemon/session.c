@@ -12,7 +12,7 @@
 enum {
     HELLO_TIMEOUT_MS = 5000, // a trainer says Hello at once; what is silent holds a connection for nothing
     TURN_WORK_NS = 2000000,  // of all runs in a turn of the loop: a client that comes meanwhile does not feel it
-    TURN_SHARE_NS = 500000,  // of each: one that floods leaves the others their part
+    TURN_SHARE_NS = 1000000, // of each: one that floods leaves the others their part
 };
 
 const char *gd_session_run_name(const struct gd_session *session) {
