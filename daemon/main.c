@@ -36,9 +36,9 @@ static void raise_descriptor_limit(void) {
     setrlimit(RLIMIT_NOFILE, &limit); // without it, clients beyond the limit wait in the socket's backlog
 }
 
-// Whatever wakes one of our threads must not take the processor from the trainer that did: with the usual policy, on two
-// cores that had other work as well, a step handed over while the daemon was busy often cost its trainer a time slice, 4
-// to 9 ms, and 3 us with this one. Threads inherit it. A policy that somebody chose stays.
+// Whatever wakes one of our threads must not take the processor from the trainer that did: with the usual policy, on
+// two cores that had other work as well, a step handed over while the daemon was busy often cost its trainer a time
+// slice, 4 to 9 ms, and 3 us with this one. Threads inherit it. A policy that somebody chose stays.
 static void give_way(void) {
     if (sched_getscheduler(0) == SCHED_OTHER)
         sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){.sched_priority = 0});
