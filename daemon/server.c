@@ -24,7 +24,6 @@ enum {
     ABANDON_TIMEOUT_MS = 1000,
     ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
-    LIGHT_WORK_MAX = 256,          // a turn of the loop, of 50 us at most: what comes meanwhile waits some 10 ms
     LARGE_BLOCK_BYTES = 128 << 10, // glibc's own first threshold
     NS_PER_MS = 1000000,
 };
