@@ -7,6 +7,7 @@
 
 #include "adam_track.h"
 #include "chunk_record.h"
+#include "fault.h"
 
 enum {
     PART_ELEMS_MIN = 4 * GD_CHUNK_ELEMS, // below this, waking another thread costs more than it saves
@@ -268,8 +269,12 @@ void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts
     void (*chunk)(struct gd_analysis *, uint64_t) =
         analysis->input->snapshot->kind == GD_SUBMISSION_START ? start_chunk : run_chunk;
     uint64_t end = first_chunk(analysis, part + 1, parts);
-    for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++)
+    for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++) {
+        gd_fault_enter_kernel();
         chunk(analysis, i);
+        gd_fault_leave_kernel();
+        gd_fault_reach(GD_FAULT_KERNEL_CHUNK);
+    }
 }
 
 // What only the fold over groups can know: which norms belong to which lag.

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "log.h"
 
 enum {
@@ -99,14 +100,21 @@ static int write_until(struct gd_event_file *file, uint64_t end) {
         uint64_t bytes = end - written;
         if (bytes > file->options.outbox_bytes - at)
             bytes = file->options.outbox_bytes - at;
-        ssize_t result = pwrite(file->options.fd, file->options.outbox + at, bytes, (off_t)written);
+        gd_fault_reach(GD_FAULT_WRITE_BEGUN);
+        ssize_t result =
+            pwrite(file->options.fd, file->options.outbox + at, gd_fault_write_bytes(bytes), (off_t)written);
         if (result < 0 && errno == EINTR)
             continue;
         if (result <= 0)
             return result < 0 ? -errno : -EIO;
         written += (uint64_t)result;
-        atomic_store_explicit(&file->written_bytes, written, memory_order_release);
+        gd_fault_reach(GD_FAULT_WRITE_UNTOLD);
+        // the shared word first: once the other says that there is room, the bytes below it may be overwritten, and
+        // nobody who resumes the run may want them again
         atomic_store_explicit((_Atomic uint64_t *)file->options.written_word, written, memory_order_release);
+        atomic_store_explicit(&file->written_bytes, written, memory_order_release);
+        gd_fault_tell_bytes(file->appended_bytes, written);
+        gd_fault_reach(GD_FAULT_WRITE_COUNTED);
     }
     return 0;
 }
@@ -233,6 +241,7 @@ const char *gd_event_file_path(const struct gd_event_file *file) {
 // No lock for what is appended while more gathers: the thread wakes by itself then.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
     atomic_store(&file->appended_bytes, appended_bytes);
+    gd_fault_tell_bytes(appended_bytes, file->written_bytes);
     if (!atomic_load(&file->asleep) && !is_half_full(file))
         return;
     pthread_mutex_lock(&file->mutex);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "crc32c.h"
+#include "fault.h"
 #include "gradientd/protocol.h"
 
 static const uint64_t MEMORY_MAGIC = UINT64_C(0x31646e6569646172); // "radiend1"
@@ -92,6 +93,7 @@ int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const 
     if (base == MAP_FAILED)
         return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory cannot be mapped: %s", strerror(errno));
     memory->base = base;
+    gd_fault_reach(GD_FAULT_ATTACH_LOCKED);
     return 0;
 }
 
@@ -146,6 +148,7 @@ static void store_header(struct gd_memory *memory, const struct gd_memory_commit
 
     struct gd_memory_header *copy = (void *)(memory->base + memory->layout.header_offset[header.sequence % 2]);
     memcpy(copy, &header, offsetof(struct gd_memory_header, sequence));
+    gd_fault_reach(GD_FAULT_COMMIT_TORN_HEADER);
     atomic_store_explicit((_Atomic uint64_t *)&copy->sequence, header.sequence, memory_order_release);
 }
 
@@ -159,18 +162,24 @@ static void store_slot_words(struct gd_memory *memory, const struct gd_run_state
 
 void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *state) {
     store_slot_words(memory, state);
+    gd_fault_reach(GD_FAULT_COMMIT_SLOT_WORDS);
     _Atomic uint64_t *commits = (void *)(memory->base + memory->layout.commits_offset);
     atomic_store_explicit(commits, state->sequence, memory_order_release);
 }
 
 bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit) {
     assert(commit->records_bytes <= memory->layout.outbox_bytes);
+    gd_fault_reach(GD_FAULT_COMMIT_BEGUN);
     memcpy(memory->base + memory->layout.state_offset[commit->state->sequence % 2], commit->state,
            gd_run_state_used_bytes(commit->state, memory->layout.state_bytes));
+    gd_fault_reach(GD_FAULT_COMMIT_STATE);
     append_records(memory, commit);
+    gd_fault_reach(GD_FAULT_COMMIT_RECORDS);
     store_header(memory, commit);
+    gd_fault_reach(GD_FAULT_COMMIT_HEADER);
     gd_memory_publish(memory, commit->state);
     atomic_thread_fence(memory_order_seq_cst); // pairs with the client's, between its store to `waiting` and its look
+    gd_fault_reach(GD_FAULT_COMMIT_DONE);
     _Atomic uint32_t *waiting = (void *)(memory->base + memory->layout.waiting_offset);
     return atomic_exchange_explicit(waiting, 0, memory_order_relaxed) != 0;
 }

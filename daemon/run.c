@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "foreign_fd.h"
 #include "run_accept.h"
 #include "run_records.h"
@@ -122,6 +123,7 @@ static int take_memory_consume(struct gd_run *run, int fd, uid_t uid, struct gd_
 int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
     struct gd_memory_restored restored = {0};
     int past = take_memory_consume(run, attachment->memory_fd, attachment->uid, &restored, ret_error);
+    gd_fault_reach(GD_FAULT_ATTACH_RESTORED);
     if (attachment->event_fd < 0 && !*run->event_name && run->state->sequence == 0)
         restored.written_bytes = 0; // its first file was not kept: the first records go into another one
     int result = past < 0 ? past : gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
@@ -138,6 +140,7 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         return 0;
     }
     gd_memory_publish(&run->memory, run->state);
+    gd_fault_reach(GD_FAULT_ATTACH_PUBLISHED);
     gd_event_file_append(run->file, run->appended_bytes);
     if (run->state->ended)
         set_phase(run, GD_RUN_CLOSING);
@@ -155,6 +158,7 @@ static void take_slot(struct gd_run *run, uint32_t slot) {
 }
 
 static void queue(struct gd_run *run, struct gd_submission *submission) {
+    gd_fault_reach(GD_FAULT_SUBMISSION_QUEUED);
     *run->queue_tail = submission;
     run->queue_tail = &submission->next;
     run->queued++;
@@ -338,6 +342,7 @@ bool gd_run_commit(struct gd_run *run) {
     case GD_SUBMISSION_SNAPSHOT: {
         struct gd_analysis_result result;
         gd_analysis_end(run->analysis, &result);
+        gd_fault_reach(GD_FAULT_ANALYSED);
         bytes = gd_run_records_snapshot(run, submission, &result);
         turn_history(run, submission);
         break;
@@ -362,6 +367,7 @@ void gd_run_finish(struct gd_run *run, struct gd_submission_pool *pool) {
 void gd_run_end(struct gd_run *run) {
     if (run->phase == GD_RUN_CLOSING && !run->state->ended)
         commit(run, gd_run_records_end(run, NULL));
+    gd_fault_reach(GD_FAULT_END_COMMITTED);
     set_phase(run, GD_RUN_ENDED);
     gd_event_file_finish(run->file);
 }

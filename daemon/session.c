@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "log.h"
 #include "reply.h"
 #include "session_state.h"
@@ -207,6 +208,7 @@ static void reap(struct gd_session *session) {
         !run || run->phase == GD_RUN_LAID_OUT || (run->phase == GD_RUN_ENDED && gd_event_file_is_done(run->file));
 
     if (session->phase == SESSION_RUNNING && run && run_done) {
+        gd_fault_reach(GD_FAULT_FILE_CLOSED);
         if (session->connection && gd_event_file_written(run->file) == run->appended_bytes)
             gd_reply_released(session->connection, run->state->sequence); // to whom waits until the file is whole
         gd_session_leave(session);

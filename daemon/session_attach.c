@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include "fault.h"
 #include "foreign_fd.h"
 #include "log.h"
 #include "reply.h"
@@ -84,6 +85,7 @@ int gd_session_attach(struct gd_session *session, const struct gd_attach *attach
     int result = gd_session_expect(session, SESSION_ATTACH, "Attach", ret_error);
     if (result < 0)
         return result;
+    gd_fault_set_attaching(1);
     result = steal_attach_fds(session, attach, &fds, ret_error);
     if (result == 0 && !attach->event_file) // the daemon opens one itself
         result = gd_holdings_charge_fds(&session->holdings, 1, &session->holdings.fds, ret_error);
@@ -124,8 +126,11 @@ void gd_session_finish_attach(struct gd_session *session) {
     if (accepted <= 0)
         return;
     gd_run_keep_event_name(session->run);
+    gd_fault_reach(GD_FAULT_ATTACH_UNANSWERED);
     gd_reply_attached(session->connection, session->run->state->sequence, gd_event_file_written(session->run->file),
                       gd_event_file_path(session->run->file));
+    gd_fault_set_attaching(0);
+    gd_fault_reach(GD_FAULT_ATTACH_ANSWERED);
     session->phase = SESSION_RUNNING;
     session->host->attached(session->host->context);
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",

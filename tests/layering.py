@@ -49,7 +49,7 @@ LAYERS = {
     "protocol": layer("include/gradientd", "protocol", pure=True),
     # what every layer may stand on
     "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
-    "base": layer("daemon", "bytes crc32c error event_path foreign_fd log quota text", "protocol"),
+    "base": layer("daemon", "bytes crc32c error event_path fault foreign_fd log quota text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them
@@ -81,7 +81,7 @@ LAYERS = {
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
     "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages"),
     "analysis": layer(
-        "daemon", "adam_track analysis chunk_record start_vector", "numbers kernels diagnostics messages memory"
+        "daemon", "adam_track analysis chunk_record start_vector", "numbers base kernels diagnostics messages memory"
     ),
     "run": layer(
         "daemon",
