@@ -1,11 +1,15 @@
 """A trainer that goes without a word loses nothing it submitted, and disturbs no other run."""
 
 import signal
+import subprocess
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from board import START_SECONDS, TensorBoard
 from conftest import wait_until
-from readers import last_step, read_events, read_records, read_steps
+from readers import last_step, read_events, read_records, read_scalars, read_steps
 from streams import Stream
-from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
+from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, build_path, train
 
 STEPS = 25
 EXITS = 60
@@ -71,3 +75,37 @@ def test_same_bytes_as_closed_run(daemon, tmp_path):
     assert_whole(exited)
     steps = read_records(closed)[:-1]
     assert read_records(exited)[: len(steps)] == steps
+
+
+def shown_last_steps(logdir, load_fast, expected):
+    """run -> the last step that TensorBoard shows, once all are there."""
+    board = TensorBoard(logdir, load_fast)
+    try:
+
+        def loaded():
+            tags = board.get("/data/plugin/timeseries/tags")
+            runs = tags["scalars"]["runTagInfo"] if tags else {}
+            if not all("train/loss" in runs.get(run, ()) for run in expected):
+                return None
+            last = {run: points[-1][0] for run, points in board.series("train/loss").items()}
+            return last if last == expected else None
+
+        return wait_until(loaded, START_SECONDS, f"every run to its end: {board.messages()}")
+    finally:
+        board.stop()
+
+
+def test_killed_at_any_instant(tmp_path):
+    """What tests/crash leaves behind of killed trainers, as TensorBoard's readers see it."""
+    trainers = ["--trainers", "30", "--seed", "11", "--directory", str(tmp_path)]
+    subprocess.run([build_path("tests/crash/crash"), *trainers, build_path("daemon/gradientd-faults")], check=True)
+    expected = {}
+    for path in tmp_path.glob("killed-*/events.*"):
+        loss = read_scalars(path).get("train/loss")  # none where it was killed before its first step
+        if loss:
+            expected[path.parent.name] = loss.steps[-1]
+            accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
+            assert [point.step for point in accumulator.Scalars("train/loss")] == list(range(1, loss.steps[-1] + 1))
+    assert len(expected) > 10
+    for load_fast in ("true", "false"):
+        assert shown_last_steps(tmp_path, load_fast, expected) == expected
