@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -49,6 +50,28 @@ int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *messa
     return client_flush(run);
 }
 
+// protobuf-c was measured to take 60 times a hostile message's bytes; what a daemon has to say takes a few hundred.
+static void *allocate_bounded(void *left, size_t bytes) {
+    size_t *left_bytes = left;
+    if (bytes > *left_bytes)
+        return NULL;
+    *left_bytes -= bytes;
+    return malloc(bytes);
+}
+
+static void free_bounded(void *left, void *block) {
+    (void)left;
+    free(block);
+}
+
+// What it returns can be freed without an allocator.
+static Gradientd__DaemonMessage *unpack(const struct gd_frame *frame) {
+    enum { UNPACKED_BYTES_MAX = 64 << 10 };
+    size_t left_bytes = UNPACKED_BYTES_MAX;
+    ProtobufCAllocator bounded = {allocate_bounded, free_bounded, &left_bytes};
+    return gradientd__daemon_message__unpack(&bounded, frame->message_bytes, frame->message);
+}
+
 // Takes a whole frame off the input. Returns 1, 0 when there is none, or -EPROTO.
 static int take_frame(struct gradientd_run *run, Gradientd__DaemonMessage **ret_message) {
     struct gd_frame frame;
@@ -59,7 +82,7 @@ static int take_frame(struct gradientd_run *run, Gradientd__DaemonMessage **ret_
         return -EPROTO;
     if (result == GD_FRAME_INCOMPLETE)
         return 0;
-    *ret_message = gradientd__daemon_message__unpack(NULL, frame.message_bytes, frame.message);
+    *ret_message = unpack(&frame);
     run->input_bytes -= frame.head_bytes;
     memmove(run->input, run->input + frame.head_bytes, run->input_bytes);
     return *ret_message ? 1 : -EPROTO;

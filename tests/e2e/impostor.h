@@ -1,0 +1,15 @@
+// A process that listens where a daemon did, and is none.
+#pragma once
+
+#include <sys/types.h>
+
+enum impostor_manner {
+    IMPOSTOR_GARBAGE, // says what is no message, another kind of it on each connection
+    IMPOSTOR_SILENCE, // takes the connection and never answers
+    IMPOSTOR_CLOSES,  // closes it at once
+    IMPOSTOR_BOMB,    // says one message that is many times as large once it is unpacked
+};
+
+// Takes the place of the socket at `path`. Ends with the test, or with impostor_stop().
+pid_t impostor_start(const char *path, enum impostor_manner manner);
+void impostor_stop(pid_t impostor);
