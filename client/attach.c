@@ -119,7 +119,7 @@ int client_send_attach(int socket, const struct client_fds *fds) {
         header.msg_control = control.bytes;
         header.msg_controllen = CMSG_SPACE(count * sizeof(int));
     }
-    return sendmsg(socket, &header, MSG_NOSIGNAL) == (ssize_t)vector.iov_len ? 0 : -errno;
+    return sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)vector.iov_len ? 0 : -errno;
 }
 
 // Creates what the run shares with the daemon. The caller closes what is there, after a failure too.
