@@ -215,7 +215,8 @@ int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *messa
 int client_flush(struct gradientd_run *run);
 
 // Reads one message: 1 and *ret_message (freed by the caller), 0 when none is complete by `deadline` (CLOCK_MONOTONIC
-// seconds; 0: do not wait), -ECONNRESET when the daemon is gone. Keeps sending the output while it waits.
+// seconds; 0: after one look at the socket), -ECONNRESET when the daemon is gone, -EPROTO when it sent what is no
+// message. Keeps sending the output while it waits.
 int client_receive(struct gradientd_run *run, double deadline, Gradientd__DaemonMessage **ret_message);
 
 // Waits until the socket is ready for one of `events` (as poll()'s), or broken. Returns poll()'s revents, 0 at the
@@ -355,6 +356,10 @@ int client_take_message(struct gradientd_run *run, Gradientd__DaemonMessage *mes
 // Waits for one message until the deadline; 0: takes one that is there.
 int client_listen(struct gradientd_run *run, double deadline);
 
+// For a step in shared memory that sends nothing itself: sends what is unsent or, where that is nothing, looks whether
+// the daemon is there. One system call; none while it is away.
+int client_keep_in_touch(struct gradientd_run *run);
+
 // Takes all that are there.
 int client_listen_to_all(struct gradientd_run *run);
 
@@ -364,8 +369,8 @@ int client_say(struct gradientd_run *run, const Gradientd__ClientMessage *messag
 
 // ---- room.c
 
-// What every submission begins with: unsent bytes, what the daemon has to say, a free slot. Waits up to max_stall for
-// one. Returns a gradientd_result; SKIPPED: *ret_slot is -1.
+// What every submission begins with: the way back to a daemon, what it has to say, a free slot. Waits up to max_stall
+// for one. Returns a gradientd_result; SKIPPED: *ret_slot is -1.
 int client_find_room(struct gradientd_run *run, int64_t *ret_slot);
 
 // ---- submit.c

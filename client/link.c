@@ -48,13 +48,23 @@ int client_listen(struct gradientd_run *run, double deadline) {
 }
 
 int client_listen_to_all(struct gradientd_run *run) {
-    for (;;) {
+    enum { MESSAGES_MAX = 1000 }; // of somebody who sends them without end; a daemon has only a few to say
+    for (int i = 0; i < MESSAGES_MAX; i++) {
         Gradientd__DaemonMessage *message = NULL;
         int received = client_receive(run, 0.0, &message);
         int result = hear(run, received, message);
         if (received <= 0 || result != GRADIENTD_OK)
             return result;
     }
+    return GRADIENTD_OK;
+}
+
+int client_keep_in_touch(struct gradientd_run *run) {
+    if (run->link != CLIENT_ATTACHED || run->in_line.elements)
+        return GRADIENTD_OK;
+    if (client_output_is_empty(&run->output))
+        return client_listen(run, 0.0);
+    return client_flush(run) < 0 ? client_lose_after_send(run) : GRADIENTD_OK;
 }
 
 int client_lose_after_send(struct gradientd_run *run) {

@@ -15,10 +15,8 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
     *ret_slot = find_slot(run);
     if (*ret_slot >= 0)
         return GRADIENTD_OK;
-    if (run->max_stall <= 0.0) { // nothing is sent, so only reading tells whether the daemon lives
-        int result = run->link == CLIENT_ATTACHED ? client_listen(run, 0.0) : GRADIENTD_OK;
-        return result == GRADIENTD_OK ? GRADIENTD_SKIPPED : result;
-    }
+    if (run->max_stall <= 0.0)
+        return GRADIENTD_SKIPPED;
 
     double deadline = client_now_monotonic() + run->max_stall;
     do {
@@ -55,7 +53,7 @@ static int wait_for_payload(struct gradientd_run *run) {
         int result = client_listen_to_all(run); // no word tells when there is something
         if (result != GRADIENTD_OK || run->output.payload_bytes == 0)
             return result;
-        if (client_wait(run, deadline, POLLIN | POLLOUT) <= 0)
+        if (run->max_stall <= 0.0 || client_wait(run, deadline, POLLIN | POLLOUT) <= 0)
             return GRADIENTD_SKIPPED;
         if (client_flush(run) < 0)
             return client_lose_after_send(run);
@@ -65,11 +63,11 @@ static int wait_for_payload(struct gradientd_run *run) {
 int client_find_room(struct gradientd_run *run, int64_t *ret_slot) {
     *ret_slot = -1;
     int result = client_come_back(run);
-    if (result == GRADIENTD_OK && client_flush(run) < 0)
-        result = client_lose_after_send(run);
     if (result != GRADIENTD_OK)
         return result;
     if (run->in_line.elements) {
+        if (client_flush(run) < 0)
+            return client_lose_after_send(run);
         result = wait_for_payload(run);
         *ret_slot = result == GRADIENTD_OK ? 0 : -1;
         return result;

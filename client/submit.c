@@ -69,9 +69,11 @@ static int skip_step(struct gradientd_run *run, const struct gradientd_step *ste
     run->skipped++;
     pass_step(run, step);
     fill_rates(run, step);
-    if (step->n_scalars == 0)
-        return GRADIENTD_SKIPPED;
-    int result = send_scalars(run, step->step, step->wall_time, step->scalars, step->n_scalars);
+    int result;
+    if (step->n_scalars > 0)
+        result = send_scalars(run, step->step, step->wall_time, step->scalars, step->n_scalars);
+    else
+        result = client_keep_in_touch(run);
     return result == GRADIENTD_DETACHED ? result : GRADIENTD_SKIPPED;
 }
 

@@ -43,8 +43,10 @@ int client_send(struct gradientd_run *run, const Gradientd__ClientMessage *messa
     bool closing = message->message_case == GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN;
     size_t limit = CLIENT_OUTPUT_BYTES_MAX + (closing ? CLIENT_CLOSE_BYTES : 0);
     int result = client_output_append(&run->output, message, payload_bytes, limit);
-    if (result < 0)
-        return result;
+    if (result < 0) {
+        int flushed = client_flush(run);
+        return flushed < 0 ? flushed : result;
+    }
     if (payload_bytes > 0)
         client_output_add_payload(&run->output, payload, payload_bytes);
     return client_flush(run);
@@ -119,20 +121,30 @@ static int wait_readable(struct gradientd_run *run, double deadline) {
     }
 }
 
-int client_receive(struct gradientd_run *run, double deadline, Gradientd__DaemonMessage **ret_message) {
-    for (;;) {
-        int result = take_frame(run, ret_message);
-        if (result != 0)
-            return result;
-        result = wait_readable(run, deadline);
-        if (result <= 0)
-            return result;
-        ssize_t bytes =
-            recv(run->socket, run->input + run->input_bytes,
-                 GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX - run->input_bytes, MSG_DONTWAIT);
-        if (bytes == 0 || (bytes < 0 && errno != EINTR && errno != EAGAIN))
-            return -ECONNRESET;
-        if (bytes > 0)
-            run->input_bytes += (size_t)bytes;
+// Reads what is there, without waiting. Returns 1, 0 when that is nothing, or -ECONNRESET.
+static int read_once(struct gradientd_run *run) {
+    enum { PIECE_BYTES = 16 << 10 }; // whatever is behind a message moves to the front when that is taken
+    size_t room = GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX - run->input_bytes;
+    ssize_t bytes =
+        recv(run->socket, run->input + run->input_bytes, room < PIECE_BYTES ? room : PIECE_BYTES, MSG_DONTWAIT);
+    if (bytes > 0) {
+        run->input_bytes += (size_t)bytes;
+        return 1;
     }
+    return bytes < 0 && (errno == EINTR || errno == EAGAIN) ? 0 : -ECONNRESET;
+}
+
+int client_receive(struct gradientd_run *run, double deadline, Gradientd__DaemonMessage **ret_message) {
+    int result = take_frame(run, ret_message);
+    while (result == 0) {
+        result = deadline > 0.0 ? wait_readable(run, deadline) : 1;
+        if (result > 0)
+            result = read_once(run);
+        if (result < 0)
+            break;
+        result = take_frame(run, ret_message);
+        if (client_now_monotonic() >= deadline)
+            break; // however fast somebody sends it byte by byte
+    }
+    return result;
 }

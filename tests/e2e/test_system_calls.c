@@ -2,18 +2,15 @@
 // what a wake-up brings with a handful, however many steps that is.
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fixture.h"
 #include "gradientd/client.h"
+#include "tracer.h"
 
 enum {
     STEPS = 30,
@@ -39,10 +36,6 @@ struct scene {
 
 static double elements[GROUPS][GROUP_ELEMS_MAX];
 
-static void mark(void) { // a call that nothing else makes
-    syscall(SYS_getppid);
-}
-
 static int take_step(struct gradientd_run *run, const struct scene *scene, int64_t number) {
     static const double rate = 1e-3;
     static const struct gradientd_scalar scalars[] = {{"train/loss", 0.5f}, {"train/accuracy", 0.25f}};
@@ -59,7 +52,8 @@ static int take_step(struct gradientd_run *run, const struct scene *scene, int64
 }
 
 // In a child that is traced. Each step lies between two marks.
-static _Noreturn void train(const struct scene *scene) {
+static _Noreturn void train(const void *context) {
+    const struct scene *scene = context;
     static const struct gradientd_parameter_group adam = {.beta2 = 0.999, .eps = 1e-8};
     struct gradientd_group groups[GROUPS] = {{.name = "a", .numel = scene->group_elems},
                                              {.name = "b", .numel = 5},
@@ -73,13 +67,13 @@ static _Noreturn void train(const struct scene *scene) {
     options.optimizer.rule = GRADIENTD_ADAM;
     options.element_type = scene->type;
     options.inflight = SLOTS_TO_SPARE;
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 || gradientd_open(&options, &run, NULL) < 0)
+    if (gradientd_open(&options, &run, NULL) < 0)
         _exit(10);
-    raise(SIGSTOP); // the tracer counts from here on
+    tracer_begin();
     for (int64_t number = 1; number <= STEPS; number++) {
-        mark();
+        tracer_mark();
         int result = take_step(run, scene, number);
-        mark();
+        tracer_mark();
         if (result != GRADIENTD_OK)
             _exit(11);
     }
@@ -88,25 +82,6 @@ static _Noreturn void train(const struct scene *scene) {
 
 // ---- The tracer -----------------------------------------------------------------------------------------------------
 
-// Runs a stopped tracee to its next system call's entry. Returns false when it has ended.
-static bool next_entry(pid_t pid, struct __ptrace_syscall_info *ret_call, int *ret_status) {
-    for (;;) {
-        cr_assert_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0, "%s", strerror(errno));
-        cr_assert_eq(waitpid(pid, ret_status, __WALL), pid);
-        if (!WIFSTOPPED(*ret_status))
-            return false;
-        if (WSTOPSIG(*ret_status) != (SIGTRAP | 0x80))
-            continue; // a signal, which is dropped: none is of importance here
-        cr_assert_gt(ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(*ret_call), ret_call), 0);
-        if (ret_call->op == PTRACE_SYSCALL_INFO_ENTRY)
-            return true;
-    }
-}
-
-static bool is_mark(const struct __ptrace_syscall_info *call) {
-    return call->entry.nr == SYS_getppid;
-}
-
 // Between one mark and the next: exactly one sendmsg that does not wait.
 static void check_step(const struct scene *scene, pid_t pid, unsigned step) {
     struct __ptrace_syscall_info call;
@@ -114,13 +89,13 @@ static void check_step(const struct scene *scene, pid_t pid, unsigned step) {
     int status;
 
     for (;;) {
-        cr_assert(next_entry(pid, &call, &status), "%s: the trainer ended in step %u", scene->name, step);
-        if (is_mark(&call))
+        cr_assert(tracer_next_entry(pid, &call, &status), "%s: the trainer ended in step %u", scene->name, step);
+        if (tracer_is_mark(&call))
             break;
         calls++;
         cr_expect_eq(call.entry.nr, SYS_sendmsg, "%s, step %u: system call %llu", scene->name, step,
                      (unsigned long long)call.entry.nr);
-        cr_expect(call.entry.args[2] & MSG_DONTWAIT, "%s, step %u: a sendmsg that may wait", scene->name, step);
+        cr_expect(tracer_cannot_block(&call), "%s, step %u: a sendmsg that may wait", scene->name, step);
     }
     cr_expect_eq(calls, 1, "%s, step %u: %u system calls", scene->name, step, calls);
 }
@@ -130,15 +105,9 @@ static void check_trainer(const struct scene *scene) {
     unsigned steps = 0;
     int status;
 
-    pid_t pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0)
-        train(scene);
-    cr_assert_eq(waitpid(pid, &status, __WALL), pid);
-    cr_assert(WIFSTOPPED(status), "%s: wait status 0x%x", scene->name, (unsigned)status);
-    ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
-    while (next_entry(pid, &call, &status))
-        if (is_mark(&call))
+    pid_t pid = tracer_start(train, scene);
+    while (tracer_next_entry(pid, &call, &status))
+        if (tracer_is_mark(&call))
             check_step(scene, pid, ++steps);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: wait status 0x%x", scene->name, (unsigned)status);
     cr_assert_eq(steps, STEPS, "%s: %u steps", scene->name, steps);
@@ -169,7 +138,7 @@ static unsigned calls_until_idle(pid_t pid) {
     int status;
 
     for (;;) {
-        cr_assert(next_entry(pid, &call, &status), "the daemon ended");
+        cr_assert(tracer_next_entry(pid, &call, &status), "the daemon ended");
         calls++;
         bool waits = call.entry.nr == SYS_epoll_pwait
 #ifdef SYS_epoll_wait
