@@ -1,6 +1,7 @@
 // The inside of the C client.
 #pragma once
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -378,9 +379,20 @@ int client_find_room(struct gradientd_run *run, int64_t *ret_slot);
 // Sends CloseRun and waits at most close_timeout until the event file is complete. Returns a gradientd_result.
 int client_end(struct gradientd_run *run, enum gradientd_outcome outcome);
 
+// ---- signals.c: what a write may raise, in this thread, and nobody is to see: SIGPIPE, and SIGXFSZ where it goes
+// beyond RLIMIT_FSIZE, which a memfd's size is measured by as well
+
+struct client_held_signals {
+    sigset_t mask, pending; // of before
+};
+
+// Holds them up; the other takes back those that were raised since, and puts the mask back.
+void client_hold_signals(struct client_held_signals *ret_held);
+void client_release_signals(const struct client_held_signals *held);
+
 // ---- warning.c
 
-// Writes a line to stderr; neither blocks nor, where stderr is a pipe nobody reads any more, raises SIGPIPE.
+// Writes a line to stderr; neither blocks nor raises a signal, whatever stderr is.
 void client_print_warning(const char *line);
 
 // ---- open.c

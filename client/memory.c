@@ -88,16 +88,27 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
     return run->slots.used_sequence ? 0 : client_fail(ret_error, ENOMEM, "out of memory");
 }
 
+// Gives the memory its size and pages, and seals it. Returns 0 or a negative errno.
+static int make_whole(int fd, uint64_t total_bytes) {
+    struct client_held_signals held;
+    client_hold_signals(&held);
+    int result = ftruncate(fd, (off_t)total_bytes) < 0 || allocate_pages(fd, total_bytes) < 0 ||
+                         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0
+                     ? -errno
+                     : 0;
+    client_release_signals(&held);
+    return result;
+}
+
 int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout,
                          struct gradientd_error *ret_error) {
     int fd = client_lift_descriptor(memfd_create("gradientd", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0)
         return client_fail(ret_error, errno, "memfd_create: %s", strerror(errno));
-    int result;
-    if (ftruncate(fd, (off_t)layout->total_bytes) < 0 || allocate_pages(fd, layout->total_bytes) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        result = client_fail(ret_error, errno, "%llu bytes of shared memory: %s",
-                             (unsigned long long)layout->total_bytes, strerror(errno));
+    int result = make_whole(fd, layout->total_bytes);
+    if (result < 0)
+        client_fail(ret_error, -result, "%llu bytes of shared memory: %s", (unsigned long long)layout->total_bytes,
+                    strerror(-result));
     else
         result = map_memory(run, layout, fd, ret_error);
     if (result < 0) {

@@ -1,11 +1,13 @@
 // The daemon dies, stops or is slow: the job goes on, and what was promised of the file holds.
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "event_values.h"
@@ -100,6 +102,42 @@ Test(client_faults, warning_to_a_full_pipe_does_not_block) {
     lose_daemon_onto(ends[1]);
     close(ends[0]);
     close(ends[1]);
+}
+
+static void limit_files(rlim_t bytes) {
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+Test(client_faults, warning_to_a_full_file_raises_no_signal) {
+    char path[SCRATCH_PATH_BYTES + 16];
+    snprintf(path, sizeof(path), "%s/full", directory);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "run", NULL);
+    cr_assert(fd >= 0 && write(fd, path, 10) == 10);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    submit_one(run, 1);
+    limit_files(10);
+    daemon_process_kill(&daemon_process);
+    cr_assert_geq(dup2(fd, STDERR_FILENO), 0);
+    for (int64_t i = 2; i < 50; i++) // SIGXFSZ would end this process
+        submit_one(run, i);
+    gradientd_close(run, GRADIENTD_SUCCESS);
+    cr_assert_eq(lseek(fd, 0, SEEK_END), 10);
+    close(fd);
+}
+
+Test(client_faults, memory_beyond_the_limit_of_files_is_refused_without_a_signal) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "run", &warnings);
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    limit_files(4096);
+    cr_expect_eq(gradientd_open(&options, &run, &error), -EFBIG, "%s", error.text);
+    cr_expect_null(run);
+    limit_files(RLIM_INFINITY);
 }
 
 // Submits from step `first` to a stopped daemon until a step is skipped; the number of that step.
