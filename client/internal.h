@@ -397,5 +397,5 @@ void client_print_warning(const char *line);
 
 // ---- open.c
 
-// Formats into `error` and returns -code.
+// Formats into `error`, one line without control characters, and returns -code.
 __attribute__((format(printf, 3, 4))) int client_fail(struct gradientd_error *error, int code, const char *format, ...);

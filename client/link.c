@@ -20,7 +20,7 @@ int client_detach(struct gradientd_run *run, const char *reason) {
     run->link = CLIENT_LOST;
     client_fail(&run->error, ECONNRESET, "%s", reason);
     if (!run->way_back.warned)
-        client_warn(run, reason, "training goes on without it");
+        client_warn(run, run->error.text, "training goes on without it");
     return GRADIENTD_DETACHED;
 }
 

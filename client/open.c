@@ -14,6 +14,9 @@ int client_fail(struct gradientd_error *error, int code, const char *format, ...
     va_start(arguments, format);
     vsnprintf(error->text, sizeof(error->text), format, arguments);
     va_end(arguments);
+    for (char *text = error->text; *text; text++) // it may hold the words of what is no daemon
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
     return -code;
 }
 

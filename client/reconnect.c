@@ -95,8 +95,8 @@ static void connect_again(struct gradientd_run *run) {
     way_back->nobody_there = false;
     run->socket = client_connect(way_back->socket, way_back->private_daemon, way_back->daemon_path, &error);
     if (run->socket < 0) {
+        way_back->nobody_there = run->socket != -EAGAIN; // a full backlog is somebody's
         run->socket = -1;
-        way_back->nobody_there = true;
         retreat(run);
         return;
     }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "gradientd.pb-c.h"
 #include "gradientd/protocol.h"
 
 enum { CONNECTIONS_MAX = 1024, KINDS_OF_GARBAGE = 4 };
@@ -52,11 +53,31 @@ static void say_bomb(int connection) {
     say(connection, sizeof(frame), 0);
 }
 
+static void say_refusal(int connection) {
+    enum { TEXT_BYTES = 600 };
+    char field[] = "hello", text[TEXT_BYTES + 1] = {0};
+    for (size_t i = 0; i < TEXT_BYTES; i++)
+        text[i] = i % 20 == 10 ? '\n' : i % 20 == 15 ? '\033' : 'x';
+    Gradientd__Error error = GRADIENTD__ERROR__INIT;
+    error.code = GRADIENTD__ERROR_CODE__INVALID;
+    error.field = field;
+    error.text = text;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
+    message.error = &error;
+    size_t bytes = gradientd__daemon_message__pack(&message, frame + GRADIENTD_FRAME_HEADER_BYTES);
+    gd_write_u32le(frame, (uint32_t)bytes);
+    gd_write_u32le(frame + 4, 0);
+    say(connection, GRADIENTD_FRAME_HEADER_BYTES + bytes, 0);
+}
+
 static void answer(enum impostor_manner manner, int connection, unsigned number) {
     if (manner == IMPOSTOR_GARBAGE)
         say_garbage(connection, number);
     if (manner == IMPOSTOR_BOMB)
         say_bomb(connection);
+    if (manner == IMPOSTOR_REFUSES)
+        say_refusal(connection);
     if (manner == IMPOSTOR_CLOSES || number >= CONNECTIONS_MAX)
         close(connection);
 }

@@ -1,7 +1,7 @@
 // What a process that is no daemon can do to a trainer: nothing but cost it the run.
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "fixture.h"
@@ -30,5 +30,46 @@ Test(client_impostor, a_message_that_explodes_is_refused) {
     cr_expect_eq(gradientd_open(&options, &run, &error), -EPROTO, "%s", error.text);
     long taken_kib = most_resident_kib() - before_kib;
     cr_expect_lt(taken_kib, BUFFERS_KIB, "opening took %ld KiB", taken_kib);
+    impostor_stop(impostor);
+}
+
+static bool submits(struct gradientd_run *run, int64_t number) {
+    float gradient[TRAINER_NUMEL];
+    struct gradientd_step step = trainer_step(number);
+    trainer_gradient(number, gradient);
+    return trainer_submit(run, &step, gradient) != GRADIENTD_DETACHED;
+}
+
+struct training {
+    struct gradientd_run *run;
+    int64_t *step;
+};
+
+static bool is_refused(const void *context) {
+    const struct training *training = context;
+    return !submits(training->run, ++*training->step);
+}
+
+static void expect_line(const char *text) {
+    cr_expect_gt(strlen(text), 300);
+    for (; *text; text++)
+        cr_assert(*text >= ' ' && *text < 0x7f, "byte 0x%x", (unsigned char)*text);
+}
+
+// Where it went away, it was one warning; refused at its return, none is added. What is said is one line either way.
+Test(client_impostor, what_it_says_is_one_line) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "words", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    int64_t step = 0;
+    daemon_process_kill(&daemon_process);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_REFUSES);
+    cr_assert(scratch_wait_until(is_refused, &(struct training){run, &step}, 20.0));
+    cr_expect_eq(warnings.count, 1);
+    expect_line(gradientd_last_error(run));
+    cr_expect_eq(gradientd_close(run, GRADIENTD_SUCCESS), GRADIENTD_DETACHED);
+    struct gradientd_error error;
+    cr_expect_eq(gradientd_open(&options, &run, &error), -EBADMSG);
+    expect_line(error.text);
     impostor_stop(impostor);
 }
