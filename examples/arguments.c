@@ -23,6 +23,7 @@ enum {
     OPTION_MAX_STALL,
     OPTION_NO_THINNING,
     OPTION_NO_GRADIENTD,
+    OPTION_WEIGHTS,
     OPTION_HELP,
 };
 
@@ -37,6 +38,7 @@ static const struct option options[] = {
     {"max-stall", required_argument, NULL, OPTION_MAX_STALL},
     {"no-thinning", no_argument, NULL, OPTION_NO_THINNING},
     {"no-gradientd", no_argument, NULL, OPTION_NO_GRADIENTD},
+    {"weights", required_argument, NULL, OPTION_WEIGHTS},
     {"help", no_argument, NULL, OPTION_HELP},
     {0},
 };
@@ -60,6 +62,7 @@ static void arguments_print_help(const struct example *example) {
            "  --max-stall SECONDS  how long a step may wait for the daemon before it is skipped (1)\n"
            "  --no-thinning        write every step, past 10,000 too\n"
            "  --no-gradientd       train without gradientd\n"
+           "  --weights FILE       write what was learned: the parameters as 32-bit floats, little-endian\n"
            "  --help               this text\n",
            example->name);
 }
@@ -145,6 +148,9 @@ static enum arguments_outcome arguments_take(struct arguments *arguments, const 
         return ARGUMENTS_TRAIN;
     case OPTION_NO_GRADIENTD:
         arguments->no_gradientd = true;
+        return ARGUMENTS_TRAIN;
+    case OPTION_WEIGHTS:
+        arguments->weights = optarg;
         return ARGUMENTS_TRAIN;
     case OPTION_HELP:
         arguments_print_help(example);

@@ -25,6 +25,7 @@ struct arguments {
     enum optimizer_kind optimizer;
     double learning_rate;
     double max_stall_seconds;
+    const char *weights; // NULL: are not written
     bool no_thinning;
     bool no_gradientd;
     char default_run[64];

@@ -13,6 +13,7 @@
 #include "optimizer.h"
 #include "progress.h"
 #include "random.h"
+#include "weights.h"
 
 enum {
     BATCH = 32,
@@ -182,6 +183,7 @@ int main(int argc, char **argv) {
     printf("weights crc32 %08lx\n",
            crc32_z(0, (const unsigned char *)training->mlp.parameters, training->mlp.n_parameters * sizeof(float)));
     attachment_close(run);
+    int result = weights_write(arguments.weights, training->mlp.parameters, training->mlp.n_parameters);
     training_free(training);
-    return EXIT_SUCCESS;
+    return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -11,6 +11,7 @@
 #include "optimizer.h"
 #include "progress.h"
 #include "random.h"
+#include "weights.h"
 
 enum { DIMENSIONS = 2 };
 
@@ -98,5 +99,6 @@ int main(int argc, char **argv) {
     printf("loss %.4g at x = (%.17g, %.17g)\n", descent_loss(&descent), descent.x[0], descent.x[1]);
     attachment_close(run);
     optimizer_deinit(&descent.optimizer);
-    return EXIT_SUCCESS;
+    const float x[DIMENSIONS] = {(float)descent.x[0], (float)descent.x[1]};
+    return weights_write(arguments.weights, x, DIMENSIONS) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -35,7 +35,8 @@ check_digits() {
     local attached=$work_dir/digits-attached alone=$work_dir/digits-alone dump=$work_dir/digits.csv
 
     "$digits" --logdir "$work_dir/runs" --max-stall 60 >"$attached"
-    "$digits" --no-gradientd >"$alone"
+    "$digits" --no-gradientd --weights "$work_dir/weights" >"$alone"
+    [[ $(wc -c <"$work_dir/weights") == $(((65 * 64 + 65 * 32 + 33 * 10) * 4)) ]] || fail "not all weights were written"
     expect_text "$attached" 'skipped steps 0'
     [[ $(grep '^weights' "$attached") == $(grep '^weights' "$alone") ]] || fail "gradientd changed the weights"
     expect_true 'test accuracy' "$(awk '/^test accuracy/ { print $3 }' "$attached") >= 95"
