@@ -88,6 +88,10 @@ void client_close_fds(struct client_fds *fds) {
     *fds = CLIENT_NO_FDS;
 }
 
+int client_open_own_pidfd(void) {
+    return client_lift_descriptor((int)syscall(SYS_pidfd_open, getpid(), 0));
+}
+
 int client_send_attach(int socket, const struct client_fds *fds) {
     Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
     attach.has_memory = attach.has_event_file = attach.has_pidfd = true;
@@ -136,7 +140,7 @@ static int create_shared(struct gradientd_run *run, const struct gradientd_optio
         if (fds->event_file < 0)
             return fds->event_file;
     }
-    fds->pidfd = client_lift_descriptor((int)syscall(SYS_pidfd_open, getpid(), 0)); // without it the socket's end tells
+    fds->pidfd = client_open_own_pidfd();
     return 0;
 }
 

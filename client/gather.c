@@ -73,8 +73,7 @@ static int start_helper(struct client_gather *gather, uint32_t part) {
 
 int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struct client_gather **ret_gather) {
     struct client_gather *gather = calloc(1, sizeof(*gather));
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
-    sigset_t all, before;
+    sigset_t before;
     if (!gather)
         return -ENOMEM;
     gather->run = run;
@@ -82,10 +81,7 @@ int client_gather_new(const struct gradientd_run *run, uint32_t n_threads, struc
     pthread_cond_init(&gather->begun, NULL);
     pthread_cond_init(&gather->done, NULL);
 
-    sigfillset(&all); // signals are the trainer's own, but those of a thread's own fault
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
-        sigdelset(&all, faults[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    client_block_signals(&before);
     gather->n_threads = 1;
     while (gather->n_threads < n_threads && start_helper(gather, gather->n_threads) == 0)
         gather->n_threads++; // with fewer, where the system gives no more

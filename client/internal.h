@@ -71,8 +71,11 @@ enum client_link {
     CLIENT_AWAY,       // the daemon is gone; another attempt at retry_at
     CLIENT_GREETING,   // back again: Welcome is awaited ...
     CLIENT_DESCRIBING, // ... Layout ...
+    CLIENT_PREPARING,  // ... new memory, where the run is renewed ...
     CLIENT_ATTACHING,  // ... Attached
 };
+
+struct client_renewal;
 
 // What it takes to attach the run again.
 struct client_way_back {
@@ -82,6 +85,10 @@ struct client_way_back {
     char *socket; // as the options name it, with what follows
     bool private_daemon;
     char *daemon_path;
+    char *logdir;
+    char *run_name;
+    struct client_renewal *renewal; // owned: the last one, NULL: none yet
+    bool renews;                    // it has not led to Attached yet
 
     double lost_at; // CLOCK_MONOTONIC seconds, like the others
     double retry_at;
@@ -125,6 +132,7 @@ struct gradientd_run {
     uint64_t optimizer_step; // of the last applied one
     uint64_t skipped;
     int64_t acquired; // slot handed out by gradientd_acquire(), -1: none
+    bool lends_slots; // one ever was
 
     // messages are built in place, without allocating
     Gradientd__ParameterGroupStep *rates;
@@ -247,6 +255,9 @@ int client_send_attach(int socket, const struct client_fds *fds);
 
 void client_close_fds(struct client_fds *fds);
 
+// Tells a daemon of this process's end; -1: the kernel has none, and the socket's end tells.
+int client_open_own_pidfd(void);
+
 // ---- reconnect.c
 
 void client_way_back_init(struct client_way_back *way_back);
@@ -265,6 +276,20 @@ int client_come_back(struct gradientd_run *run);
 
 // Waits for that until the deadline.
 int client_wait_to_come_back(struct gradientd_run *run, double deadline);
+
+// ---- renew.c: the run goes on in other memory and another event file, from the next step on
+
+// Takes the memory from the run, and keeps the values that were not committed. Returns 0 or a negative errno.
+int client_renewal_begin(struct gradientd_run *run);
+
+// Begins to make the memory and the event file (`layout`, consumed, has a Layout). Returns 0 or a negative errno.
+int client_renewal_make(struct gradientd_run *run, Gradientd__DaemonMessage *layout);
+
+// Gives them to the run once they are there. Returns 1, 0 where they are not, or a negative errno with run->error set.
+int client_renewal_take(struct gradientd_run *run);
+
+// Waits for its thread. NULL is allowed.
+void client_renewal_free(struct client_renewal *renewal);
 
 // ---- memory.c
 
@@ -389,6 +414,9 @@ struct client_held_signals {
 // Holds them up; the other takes back those that were raised since, and puts the mask back.
 void client_hold_signals(struct client_held_signals *ret_held);
 void client_release_signals(const struct client_held_signals *held);
+
+// For a thread about to be started: blocks all signals, which are the trainer's own, but those of a thread's own fault.
+void client_block_signals(sigset_t *ret_mask);
 
 // ---- warning.c
 

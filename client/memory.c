@@ -28,7 +28,7 @@ static bool slots_fit(const Gradientd__Layout *layout, const Gradientd__StreamLa
 }
 
 bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout) {
-    if (layout->layout_version != GRADIENTD_LAYOUT_VERSION || layout->n_streams < 1 ||
+    if (layout->n_streams < 1 || // the version is the daemon's business: all that is used has an offset
         layout->total_bytes > INT64_MAX / SLOTS_MAX) // so that no product of slots and a stride within it overflows
         return false;
     for (size_t i = 0; i < layout->n_streams; i++) {

@@ -20,7 +20,7 @@ int client_fail(struct gradientd_error *error, int code, const char *format, ...
     return -code;
 }
 
-static int allocate_messages(struct gradientd_run *run) {
+static int allocate_messages(struct gradientd_run *run, const struct gradientd_options *options) {
     run->rates = calloc(run->n_parameter_groups, sizeof(*run->rates));
     run->rate_pointers = calloc(run->n_parameter_groups, sizeof(*run->rate_pointers));
     run->scalars = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalars));
@@ -34,6 +34,8 @@ static int allocate_messages(struct gradientd_run *run) {
 
     for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
         gradientd__parameter_group_step__init(&run->rates[i]);
+        run->rates[i].beta2 = options->parameter_groups[i].beta2;
+        run->rates[i].eps = options->parameter_groups[i].eps;
         run->rate_pointers[i] = &run->rates[i];
     }
     for (uint32_t i = 0; i < GRADIENTD_USER_TAGS_MAX; i++) {
@@ -79,7 +81,7 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
         result = client_gather_new(run, options->copy_threads, &run->gather);
     if (result == 0)
         result = client_way_back_remember(&run->way_back, options);
-    return result < 0 ? result : allocate_messages(run);
+    return result < 0 ? result : allocate_messages(run, options);
 }
 
 // Frees everything; in a forked child too, where the socket and the memory are the parent's.
@@ -88,6 +90,7 @@ static void free_run(struct gradientd_run *run) {
         close(run->socket);
     if (run->alive && *run->alive) { // a child has neither the threads nor the mapping
         client_gather_free(run->gather);
+        client_renewal_free(run->way_back.renewal);
         if (run->memory)
             munmap(run->memory, run->memory_bytes);
     }

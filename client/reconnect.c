@@ -22,6 +22,8 @@ void client_way_back_init(struct client_way_back *way_back) {
 
 void client_way_back_deinit(struct client_way_back *way_back) {
     client_close_fds(&way_back->fds);
+    free(way_back->logdir);
+    free(way_back->run_name);
     free(way_back->open_run);
     free(way_back->socket);
     free(way_back->daemon_path);
@@ -35,7 +37,11 @@ static int copy_text(const char *text, char **ret_copy) {
 int client_way_back_remember(struct client_way_back *way_back, const struct gradientd_options *options) {
     way_back->private_daemon = options->private_daemon;
     int result = copy_text(options->socket, &way_back->socket);
-    return result < 0 ? result : copy_text(options->daemon_path, &way_back->daemon_path);
+    if (result == 0)
+        result = copy_text(options->daemon_path, &way_back->daemon_path);
+    if (result == 0)
+        result = copy_text(options->logdir, &way_back->logdir);
+    return result < 0 ? result : copy_text(options->run, &way_back->run_name);
 }
 
 // Tries again after a pause.
@@ -105,8 +111,28 @@ static void connect_again(struct gradientd_run *run) {
     run->link = CLIENT_GREETING;
 }
 
-// An Error on the way: whoever holds the run, or has no room for it, may be gone later; all else is for good.
+// The daemon that came back cannot go on with the memory there is: the run goes on in other memory and another file,
+// once. The step under way is not seen.
+static int renew(struct gradientd_run *run, const char *reason) {
+    struct client_way_back *way_back = &run->way_back;
+    if (way_back->renews)
+        return client_detach(run, reason);
+    client_warn(run, reason, "the run goes on in a new event file");
+    client_renewal_free(way_back->renewal);
+    way_back->renewal = NULL;
+    if (client_renewal_begin(run) < 0)
+        return client_detach(run, "no memory for another attachment");
+    way_back->renews = true;
+    retreat(run);
+    way_back->retry_at = 0.0;
+    return GRADIENTD_SKIPPED;
+}
+
+// An Error on the way: whoever holds the run, or has no room for it, may be gone later; memory that this daemon cannot
+// use is given up; all else is for good.
 static int take_refusal(struct gradientd_run *run, const Gradientd__Error *error) {
+    if (error->code == GRADIENTD__ERROR_CODE__MEMORY)
+        return renew(run, error->text);
     if (error->code != GRADIENTD__ERROR_CODE__OWNED && error->code != GRADIENTD__ERROR_CODE__QUOTA)
         return client_detach(run, error->text);
     retreat(run);
@@ -116,42 +142,77 @@ static int take_refusal(struct gradientd_run *run, const Gradientd__Error *error
 // What was sent and is not committed is sent again.
 static void resume(struct gradientd_run *run, const Gradientd__Attached *attached) {
     run->link = CLIENT_ATTACHED;
+    run->way_back.renews = false;
+    if (!run->event_path && attached->event_path)
+        run->event_path = strdup(attached->event_path);
     run->way_back.pause = FIRST_PAUSE;
     client_output_rewind(&run->output, attached->committed_sequence);
 }
 
-// The answer to what was said last.
-static int take_answer(struct gradientd_run *run, const Gradientd__DaemonMessage *message) {
+static int send_attach(struct gradientd_run *run) {
+    if (client_send_attach(run->socket, &run->way_back.fds) < 0)
+        return client_lose(run, "the daemon went away");
+    run->way_back.answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
+    run->link = CLIENT_ATTACHING;
+    return GRADIENTD_OK;
+}
+
+static int take_layout(struct gradientd_run *run, Gradientd__DaemonMessage *message) {
+    uint64_t total_bytes = message->layout->total_bytes;
+    if (!run->memory) {
+        if (client_renewal_make(run, message) < 0)
+            return client_detach(run, "no memory for another attachment");
+        run->link = CLIENT_PREPARING;
+        return GRADIENTD_OK;
+    }
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    if (total_bytes != run->memory_bytes)
+        return renew(run, "the daemon that came back lays this run out in another way");
+    return send_attach(run);
+}
+
+// Attaches with the new memory once it is there.
+static int take_new_memory(struct gradientd_run *run) {
+    int taken = client_renewal_take(run);
+    if (taken < 0)
+        return client_detach(run, run->error.text);
+    return taken == 0 ? GRADIENTD_OK : send_attach(run);
+}
+
+// Takes and frees the answer to what was said last.
+static int take_answer(struct gradientd_run *run, Gradientd__DaemonMessage *message) {
     struct client_way_back *way_back = &run->way_back;
     static const Gradientd__DaemonMessage__MessageCase expected[] = {
         [CLIENT_GREETING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME,
         [CLIENT_DESCRIBING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_LAYOUT,
         [CLIENT_ATTACHING] = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED,
     };
-    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
-        return take_refusal(run, message->error);
-    if (message->message_case != expected[run->link])
-        return client_lose(run, "the daemon sent something unexpected");
-
-    if (run->link == CLIENT_GREETING) {
+    int result = GRADIENTD_OK;
+    if (message->message_case == expected[CLIENT_DESCRIBING] && run->link == CLIENT_DESCRIBING)
+        return take_layout(run, message);
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR) {
+        result = take_refusal(run, message->error);
+    } else if (message->message_case != expected[run->link]) {
+        result = client_lose(run, "the daemon sent something unexpected");
+    } else if (run->link == CLIENT_GREETING) {
         begin_sending(run, way_back->open_run, way_back->open_run_bytes);
         run->link = CLIENT_DESCRIBING;
-    } else if (run->link == CLIENT_DESCRIBING) {
-        if (message->layout->total_bytes != run->memory_bytes)
-            return client_detach(run, "the daemon that came back lays this run out in another way");
-        if (client_send_attach(run->socket, &way_back->fds) < 0)
-            return client_lose(run, "the daemon went away");
-        run->link = CLIENT_ATTACHING;
     } else {
         resume(run, message->attached);
     }
-    return GRADIENTD_OK;
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    return result;
 }
 
 int client_come_back(struct gradientd_run *run) {
     while (run->link != CLIENT_ATTACHED) {
         if (run->link == CLIENT_AWAY)
             connect_again(run);
+        if (run->link == CLIENT_PREPARING) {
+            int result = take_new_memory(run);
+            if (result != GRADIENTD_OK || run->link == CLIENT_PREPARING)
+                return result;
+        }
         if (run->link == CLIENT_AWAY || !send_rest(run))
             return GRADIENTD_OK;
         Gradientd__DaemonMessage *message;
@@ -163,7 +224,6 @@ int client_come_back(struct gradientd_run *run) {
             return GRADIENTD_OK;
         }
         result = take_answer(run, message);
-        gradientd__daemon_message__free_unpacked(message, NULL);
         if (result != GRADIENTD_OK)
             return result;
     }

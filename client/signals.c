@@ -15,6 +15,15 @@ void client_hold_signals(struct client_held_signals *ret_held) {
     pthread_sigmask(SIG_BLOCK, &writing, &ret_held->mask);
 }
 
+void client_block_signals(sigset_t *ret_mask) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+    sigset_t others;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&others, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &others, ret_mask);
+}
+
 void client_release_signals(const struct client_held_signals *held) {
     sigset_t pending, raised;
     sigpending(&pending);

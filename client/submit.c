@@ -167,6 +167,7 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
 void *gradientd_acquire(struct gradientd_run *run) {
     if (!is_attached(run))
         return NULL;
+    run->lends_slots = true;
     if (run->acquired < 0)
         client_find_room(run, &run->acquired);
     return run->acquired < 0 ? NULL : slot_elements(run, run->acquired);
@@ -234,10 +235,13 @@ static int wait_for_end(struct gradientd_run *run, uint64_t sequence) {
             double soon = client_now_monotonic() + 0.1;
             result = client_wait_to_come_back(run, soon < deadline ? soon : deadline);
         }
+        if (run->way_back.renews) // whose old file nobody can end any more
+            break;
         if (result != GRADIENTD_OK)
             return result;
     } while (client_now_monotonic() < deadline && !is_given_up(run));
-    return client_detach(run, run->link == CLIENT_ATTACHED
+    return client_detach(run, run->way_back.renews ? "the daemon that came back cannot go on with this run's memory"
+                              : run->link == CLIENT_ATTACHED
                                   ? "the event file was not complete within close_timeout"
                                   : "the daemon did not come back before the event file was complete");
 }

@@ -36,6 +36,8 @@ struct gd_fault_page {
     _Atomic uint32_t armed;           // 1 + the point at which the daemon kills itself; 0: none
     _Atomic uint32_t armed_time;      // the how manieth time that it comes there
     _Atomic uint32_t write_bytes_max; // of one pwrite; 0: no limit
+    _Atomic uint32_t later_versions;  // by how many its layout is another than this build's ...
+    _Atomic uint32_t more_bytes;      // ... and how many bytes more a run takes in it
     _Atomic uint32_t reached[GD_FAULT_POINT_COUNT];
     _Atomic uint32_t attaching; // 1 from Attach to Attached
     _Atomic uint32_t kernels;   // threads inside one
@@ -55,6 +57,14 @@ void gd_fault_reach(enum gd_fault_point point);
 
 // How many of `bytes` one pwrite may take.
 size_t gd_fault_write_bytes(size_t bytes);
+
+static inline uint32_t gd_fault_layout_version(uint32_t version) {
+    return version + gd_fault_page()->later_versions;
+}
+
+static inline uint64_t gd_fault_layout_bytes(uint64_t bytes) {
+    return bytes + gd_fault_page()->more_bytes;
+}
 
 static inline void gd_fault_set_attaching(uint32_t attaching) {
     gd_fault_page()->attaching = attaching;
@@ -80,6 +90,14 @@ static inline void gd_fault_reach(enum gd_fault_point point) {
 }
 
 static inline size_t gd_fault_write_bytes(size_t bytes) {
+    return bytes;
+}
+
+static inline uint32_t gd_fault_layout_version(uint32_t version) {
+    return version;
+}
+
+static inline uint64_t gd_fault_layout_bytes(uint64_t bytes) {
     return bytes;
 }
 

@@ -2,6 +2,7 @@
 
 #include "event.h"
 #include "event_path.h"
+#include "fault.h"
 #include "run_state.h"
 #include "tags.h"
 
@@ -99,5 +100,6 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
     layout->outbox_offset = place(&end, layout->outbox_bytes, PAGE_BYTES);
     place_second_moments(layout, open_run, &end);
     layout->slots_offset = place(&end, layout->slots * layout->slot_stride_bytes, PAGE_BYTES);
-    layout->total_bytes = align(end, PAGE_BYTES);
+    layout->version = gd_fault_layout_version(GRADIENTD_LAYOUT_VERSION);
+    layout->total_bytes = align(gd_fault_layout_bytes(end), PAGE_BYTES);
 }

@@ -6,6 +6,7 @@
 #include "message.h"
 
 struct gd_layout {
+    uint32_t version;
     uint64_t total_bytes;
 
     uint64_t header_offset[2];  // two header copies

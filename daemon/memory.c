@@ -136,7 +136,7 @@ static uint32_t header_checksum(const struct gd_memory_header *header) {
 static void store_header(struct gd_memory *memory, const struct gd_memory_commit *commit) {
     struct gd_memory_header header = {
         .magic = MEMORY_MAGIC,
-        .layout_version = GRADIENTD_LAYOUT_VERSION,
+        .layout_version = memory->layout.version,
         .total_bytes = memory->layout.total_bytes,
         .open_run_digest = commit->open_run_digest,
         .appended_bytes = commit->appended_bytes + commit->records_bytes,
@@ -201,13 +201,14 @@ static int find_header(const struct gd_memory *memory, struct gd_memory_header *
     return found;
 }
 
-static bool is_of_other_version(const struct gd_memory_header *header) {
-    return header->magic == MEMORY_MAGIC && header->layout_version != GRADIENTD_LAYOUT_VERSION;
+static bool is_of_other_version(const struct gd_memory *memory, const struct gd_memory_header *header) {
+    return header->magic == MEMORY_MAGIC && header->layout_version != memory->layout.version;
 }
 
-static int refuse_version(const struct gd_memory_header *header, struct gd_error *ret_error) {
-    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has layout version %u, this daemon knows %d",
-                        header->layout_version, GRADIENTD_LAYOUT_VERSION);
+static int refuse_version(const struct gd_memory *memory, const struct gd_memory_header *header,
+                          struct gd_error *ret_error) {
+    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory has layout version %u, this daemon knows %u",
+                        header->layout_version, memory->layout.version);
 }
 
 // Says what is wrong with memory that has no valid header; 0 when nothing is: as long as the second copy is empty the
@@ -216,8 +217,8 @@ static int check_without_header(const struct gd_memory *memory, struct gd_error 
     struct gd_memory_header headers[2];
     for (int i = 0; i < 2; i++) {
         memcpy(&headers[i], memory->base + memory->layout.header_offset[i], sizeof(headers[i]));
-        if (is_of_other_version(&headers[i]))
-            return refuse_version(&headers[i], ret_error);
+        if (is_of_other_version(memory, &headers[i]))
+            return refuse_version(memory, &headers[i], ret_error);
     }
     if (headers[1].magic == 0)
         return 0;
@@ -243,8 +244,8 @@ int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, 
     struct gd_memory_header header = {.magic = 0};
     if (!find_header(memory, &header))
         return check_without_header(memory, ret_error);
-    if (is_of_other_version(&header))
-        return refuse_version(&header, ret_error);
+    if (is_of_other_version(memory, &header))
+        return refuse_version(memory, &header, ret_error);
     if (header.open_run_digest != open_run_digest || header.total_bytes != memory->layout.total_bytes)
         return refuse(ret_error, "belongs to a run that was opened with another OpenRun");
 

@@ -44,7 +44,7 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
         start->slots = 1;
     }
     Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
-    reply.layout_version = GRADIENTD_LAYOUT_VERSION;
+    reply.layout_version = layout->version;
     reply.total_bytes = layout->total_bytes;
     reply.waiting_offset = layout->waiting_offset;
     reply.notices_offset = layout->notices_offset;

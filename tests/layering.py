@@ -101,7 +101,7 @@ LAYERS = {
     "client": layer(
         "client",
         "attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
-        "options output private_daemon reconnect room signals start submit warning wire",
+        "options output private_daemon reconnect renew room signals start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),

@@ -291,7 +291,8 @@ GRADIENTD_API int gradientd_close(struct gradientd_run *run, enum gradientd_outc
 // Steps dropped so far because no slot was free.
 GRADIENTD_API uint64_t gradientd_skipped(const struct gradientd_run *run);
 
-// The path of the run's event file, owned by the run; NULL for a NULL run.
+// The path of the run's event file, owned by the run; NULL for a NULL run. It is another one after an upgrade of the
+// daemon that cannot go on with the run's memory: the run then goes on in a new file, from the next step on.
 GRADIENTD_API const char *gradientd_event_path(const struct gradientd_run *run);
 
 // What the last negative result or lost run was about; owned by the run, "" when nothing.
