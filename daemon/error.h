@@ -14,6 +14,7 @@ enum gd_error_code {
     GD_ERROR_OWNED = 5,
     GD_ERROR_MEMORY = 6,
     GD_ERROR_INTERNAL = 7,
+    GD_ERROR_FORBIDDEN = 8,
 };
 
 struct gd_error {

@@ -48,24 +48,44 @@ static bool is_stale(const struct sockaddr_un *address) {
     return refused;
 }
 
-static int bind_socket(struct gd_listener *listener, struct gd_error *ret_error) {
+// Binds with the rights of `rights`: nobody can connect whom they do not let in, at no time.
+static int bind_with_rights(int fd, const struct sockaddr_un *address, const struct gd_socket_rights *rights) {
+    if (rights->mode < 0 && rights->group == (gid_t)-1)
+        return bind(fd, (const struct sockaddr *)address, sizeof(*address));
+    mode_t before = umask(0777);
+    int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+    umask(before);
+    if (result < 0)
+        return result;
+    if (chown(address->sun_path, (uid_t)-1, rights->group) == 0 &&
+        chmod(address->sun_path, rights->mode < 0 ? 0660 : (mode_t)rights->mode) == 0)
+        return 0;
+    int number = errno;
+    unlink(address->sun_path);
+    errno = number;
+    return -1;
+}
+
+static int bind_socket(struct gd_listener *listener, const struct gd_socket_rights *rights,
+                       struct gd_error *ret_error) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     strcpy(address.sun_path, listener->path); // its length was checked
 
-    int result = bind(listener->fd, (struct sockaddr *)&address, sizeof(address));
+    int result = bind_with_rights(listener->fd, &address, rights);
     if (result < 0 && errno == EADDRINUSE) {
         if (!is_stale(&address))
             return gd_error_set(ret_error, GD_ERROR_OWNED, "socket", "%s is served by another program, or is no socket",
                                 listener->path);
         unlink(listener->path);
-        result = bind(listener->fd, (struct sockaddr *)&address, sizeof(address));
+        result = bind_with_rights(listener->fd, &address, rights);
     }
     if (result < 0 || listen(listener->fd, LISTEN_BACKLOG) < 0)
         return fail(ret_error, listener->path, errno);
     return 0;
 }
 
-static int listen_at(struct gd_listener *listener, const char *path, struct gd_error *ret_error) {
+static int listen_at(struct gd_listener *listener, const char *path, const struct gd_socket_rights *rights,
+                     struct gd_error *ret_error) {
     if (strlen(path) >= sizeof(listener->path))
         return fail(ret_error, path, ENAMETOOLONG);
     strcpy(listener->path, path);
@@ -75,7 +95,7 @@ static int listen_at(struct gd_listener *listener, const char *path, struct gd_e
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener->fd < 0)
         return fail(ret_error, path, errno);
-    result = bind_socket(listener, ret_error);
+    result = bind_socket(listener, rights, ret_error);
     if (result < 0) {
         close(listener->fd); // the path is somebody else's: it stays
         listener->fd = -1;
@@ -121,13 +141,14 @@ static int adopt_consume(struct gd_listener *listener, int fd, struct gd_error *
 }
 
 // $GRADIENTD_SOCKET, or a path whose directory is there afterwards.
-static int listen_by_default(struct gd_listener *listener, struct gd_error *ret_error) {
+static int listen_by_default(struct gd_listener *listener, const struct gd_socket_rights *rights,
+                             struct gd_error *ret_error) {
     const char *given = getenv("GRADIENTD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
     char path[sizeof(listener->path)];
     bool root = geteuid() == 0;
 
     if (given && *given)
-        return listen_at(listener, given, ret_error);
+        return listen_at(listener, given, rights, ret_error);
     if (!root && (!runtime || *runtime != '/'))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
                             "where to listen? XDG_RUNTIME_DIR is not set: give --socket PATH");
@@ -138,10 +159,11 @@ static int listen_by_default(struct gd_listener *listener, struct gd_error *ret_
         return fail(ret_error, path, errno);
     if (snprintf(path + bytes, sizeof(path) - (size_t)bytes, "/socket") >= (int)sizeof(path) - bytes)
         return fail(ret_error, path, ENAMETOOLONG);
-    return listen_at(listener, path, ret_error);
+    return listen_at(listener, path, rights, ret_error);
 }
 
-int gd_listener_init(struct gd_listener *listener, const char *path, struct gd_error *ret_error) {
+int gd_listener_init(struct gd_listener *listener, const char *path, const struct gd_socket_rights *rights,
+                     struct gd_error *ret_error) {
     int fd;
     *listener = (struct gd_listener){.fd = -1, .lock = -1};
     int result = gd_systemd_listen_fd(&fd, ret_error);
@@ -149,10 +171,15 @@ int gd_listener_init(struct gd_listener *listener, const char *path, struct gd_e
         close(fd);
         result = gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
                               "systemd passed a socket, and --socket is %s: only one can be served", path);
+    } else if (result > 0 && (rights->mode >= 0 || rights->group != (gid_t)-1)) {
+        close(fd);
+        result = gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
+                              "systemd passed a socket: SocketMode= and SocketGroup= of its unit say who may connect, "
+                              "instead of --socket-mode and --socket-group");
     } else if (result > 0)
         result = adopt_consume(listener, fd, ret_error);
     else if (result == 0)
-        result = path ? listen_at(listener, path, ret_error) : listen_by_default(listener, ret_error);
+        result = path ? listen_at(listener, path, rights, ret_error) : listen_by_default(listener, rights, ret_error);
     if (result < 0)
         gd_listener_deinit(listener);
     return result;

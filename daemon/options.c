@@ -23,6 +23,11 @@ enum {
     FDS_DEFAULT = 256,
     MEMORY_PERCENT_DEFAULT = 25,
     MESSAGES_DEFAULT = 1000000,
+
+    MS_PER_SECOND = 1000,
+    ATTACH_TIMEOUT_SECONDS_MAX = 86400,
+    // Between Hello and Attach a trainer makes its memory: 0.3 s a gigabyte, for a terabyte.
+    ATTACH_TIMEOUT_SECONDS_DEFAULT = 300,
 };
 
 static const uint64_t MEMORY_MIN = UINT64_C(1) << 20; // bytes; the smallest run takes more
@@ -36,6 +41,14 @@ const char gd_options_usage[] =
     "\n"
     "  --socket PATH           where to listen (default: the socket that systemd passed, else $GRADIENTD_SOCKET, else\n"
     "                          /run/gradientd/socket for root, $XDG_RUNTIME_DIR/gradientd/socket for others)\n"
+    "  --socket-mode MODE      rights of the socket's file, octal, as 0660 (default: what the umask leaves, or 0660 "
+    "with\n"
+    "                          --socket-group)\n"
+    "  --socket-group GROUP    group of the socket's file\n"
+    "  --allow-users LIST      serve only these users, names or numbers separated by commas, ...\n"
+    "  --allow-groups LIST     ... and the users of these groups; root and the daemon's own user always\n"
+    "  --attach-timeout SECONDS    that a client may take from its first message to the end of its setting up, 1 to\n"
+    "                          86400 (default: 300, of which touching the memory takes 0.3 a gigabyte)\n"
     "  --state-directory DIR   where to put the event files of trainers that have no logdir (default: "
     "$STATE_DIRECTORY,\n"
     "                          else /var/lib/gradientd for root, else $XDG_STATE_HOME/gradientd or\n"
@@ -117,6 +130,10 @@ static int parse_memory(const char *option, const char *text, uint64_t *ret_byte
 
 enum {
     SOCKET = 1,
+    SOCKET_MODE,
+    SOCKET_GROUP,
+    ALLOW_USERS,
+    ALLOW_GROUPS,
     STATE_DIRECTORY,
     MEMORY,
     HELP,
@@ -127,6 +144,7 @@ enum {
     CONNECTIONS,
     RUNS,
     FDS,
+    ATTACH_TIMEOUT,
     MESSAGES,
     LAST_NUMBER = MESSAGES,
 };
@@ -141,6 +159,7 @@ static int take_number(int option, struct gd_server_options *options, struct gd_
         [CONNECTIONS] = {"--connections-per-user", 1, PER_USER_MAX},
         [RUNS] = {"--runs-per-user", 1, PER_USER_MAX},
         [FDS] = {"--fds-per-user", GRADIENTD_FDS_MAX, PER_USER_MAX},
+        [ATTACH_TIMEOUT] = {"--attach-timeout", 1, ATTACH_TIMEOUT_SECONDS_MAX},
         [MESSAGES] = {"--messages-per-second", 1, GD_QUOTA_MESSAGES_MAX},
     };
     uint64_t number = 0;
@@ -164,9 +183,23 @@ static int take_number(int option, struct gd_server_options *options, struct gd_
     case FDS:
         options->quota.most[GD_QUOTA_FDS] = number;
         break;
+    case ATTACH_TIMEOUT:
+        options->attach_timeout_ms = (uint32_t)number * MS_PER_SECOND;
+        break;
     default:
         options->quota.messages_per_second = (uint32_t)number;
     }
+    return 0;
+}
+
+// Rights as chmod takes them, without the bits that a socket has no use for.
+static int parse_mode(const char *option, const char *text, int *ret_mode, struct gd_error *ret_error) {
+    char *end;
+    unsigned long mode = strtoul(text, &end, 8);
+    if (*text < '0' || *text > '7' || *end || mode > 0777)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, option, "%s is %s, it must be octal, at most 0777", option,
+                            text);
+    *ret_mode = (int)mode;
     return 0;
 }
 
@@ -179,6 +212,14 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
     case SOCKET:
         options->socket_path = optarg;
         return 0;
+    case SOCKET_MODE:
+        return parse_mode("--socket-mode", optarg, &options->socket_rights.mode, ret_error);
+    case SOCKET_GROUP:
+        return gd_admission_find_group("--socket-group", optarg, &options->socket_rights.group, ret_error);
+    case ALLOW_USERS:
+        return gd_admission_add_users(&options->admission, "--allow-users", optarg, ret_error);
+    case ALLOW_GROUPS:
+        return gd_admission_add_groups(&options->admission, "--allow-groups", optarg, ret_error);
     case STATE_DIRECTORY:
         options->state_directory = optarg;
         return 0;
@@ -198,6 +239,8 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
 
 static struct gd_server_options default_options(void) {
     return (struct gd_server_options){
+        .socket_rights = {.mode = -1, .group = (gid_t)-1},
+        .attach_timeout_ms = ATTACH_TIMEOUT_SECONDS_DEFAULT * MS_PER_SECOND,
         .connection_fd = -1,
         .workers = default_workers(),
         .quota =
@@ -215,6 +258,11 @@ int gd_options_parse(int argc, char **argv, struct gd_server_options *ret_option
                      struct gd_error *ret_error) {
     static const struct option known[] = {
         {"socket", required_argument, NULL, SOCKET},
+        {"socket-mode", required_argument, NULL, SOCKET_MODE},
+        {"socket-group", required_argument, NULL, SOCKET_GROUP},
+        {"allow-users", required_argument, NULL, ALLOW_USERS},
+        {"allow-groups", required_argument, NULL, ALLOW_GROUPS},
+        {"attach-timeout", required_argument, NULL, ATTACH_TIMEOUT},
         {"state-directory", required_argument, NULL, STATE_DIRECTORY},
         {"workers", required_argument, NULL, WORKERS},
         {"connection-fd", required_argument, NULL, CONNECTION_FD},

@@ -38,8 +38,8 @@ struct server {
     uv_prepare_t turn_begins;
     struct gd_turn turn;
     uv_timer_t stop_timer;
-    uv_timer_t accept_timer; // runs while descriptors are short
-    uv_timer_t hello_timer;  // runs while a client may still have to say Hello
+    uv_timer_t accept_timer;   // runs while descriptors are short
+    uv_timer_t deadline_timer; // runs while a client has a deadline
     uv_poll_t listener_poll;
     struct gd_listener listener;
     struct gd_arena arena;
@@ -61,7 +61,7 @@ static void close_handles(struct server *server) {
     uv_close((uv_handle_t *)&server->turn_begins, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
-    uv_close((uv_handle_t *)&server->hello_timer, NULL);
+    uv_close((uv_handle_t *)&server->deadline_timer, NULL);
 }
 
 // Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
@@ -182,16 +182,25 @@ static int reserve_session(struct server *server) {
     return 0;
 }
 
-static void check_hellos(uv_timer_t *timer) {
+static void check_deadlines(uv_timer_t *timer);
+
+// Looks at the deadlines in that many milliseconds, unless sooner.
+static void watch_deadline(struct server *server, uint64_t milliseconds) {
+    uv_timer_t *timer = &server->deadline_timer;
+    if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > milliseconds)
+        uv_timer_start(timer, check_deadlines, milliseconds, 0);
+}
+
+static void check_deadlines(uv_timer_t *timer) {
     struct server *server = timer->data;
     uint64_t least_ms = UINT64_MAX;
     for (uint32_t i = server->n_sessions; i-- > 0;) {
-        uint64_t left_ms = gd_session_check_hello(server->sessions[i]);
+        uint64_t left_ms = gd_session_check_deadline(server->sessions[i]);
         if (left_ms < least_ms)
             least_ms = left_ms;
     }
     if (least_ms < UINT64_MAX)
-        uv_timer_start(timer, check_hellos, least_ms, 0);
+        uv_timer_start(timer, check_deadlines, least_ms, 0);
 }
 
 static int add_session_consume(struct server *server, int fd) {
@@ -201,7 +210,9 @@ static int add_session_consume(struct server *server, int fd) {
     uint64_t now_ns = uv_now(&server->loop) * NS_PER_MS;
 
     gd_quota_sweep(server->quota, now_ns);
-    int result = gd_holdings_init(&holdings, server->quota, peer.uid, now_ns, &error);
+    int result = gd_admission_check(&server->options->admission, fd, peer.uid, &error);
+    if (result == 0)
+        result = gd_holdings_init(&holdings, server->quota, peer.uid, now_ns, &error);
     if (result == -EBADMSG) {
         gd_log(GD_LOG_WARNING, "client pid %d uid %u: refused: %s", peer.pid, peer.uid, error.text);
         gd_reply_error_to(fd, &error);
@@ -216,8 +227,7 @@ static int add_session_consume(struct server *server, int fd) {
         return result;
     }
     server->n_sessions++;
-    if (!uv_is_active((uv_handle_t *)&server->hello_timer))
-        check_hellos(&server->hello_timer);
+    watch_deadline(server, gd_session_check_deadline(server->sessions[server->n_sessions - 1]));
     return 0;
 }
 
@@ -247,7 +257,8 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
 
 static int start_listening(struct server *server) {
     struct gd_error error;
-    int result = gd_listener_init(&server->listener, server->options->socket_path, &error);
+    int result =
+        gd_listener_init(&server->listener, server->options->socket_path, &server->options->socket_rights, &error);
     if (result < 0) {
         gd_log(GD_LOG_ERROR, "%s", error.text);
         return result;
@@ -278,8 +289,8 @@ static void init_handles(struct server *server) {
     server->stop_timer.data = server;
     uv_timer_init(&server->loop, &server->accept_timer);
     server->accept_timer.data = server;
-    uv_timer_init(&server->loop, &server->hello_timer);
-    server->hello_timer.data = server;
+    uv_timer_init(&server->loop, &server->deadline_timer);
+    server->deadline_timer.data = server;
 }
 
 static int init(struct server *server) {
@@ -315,6 +326,7 @@ static int init(struct server *server) {
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
         .turn = &server->turn,
         .workers = server->options->workers,
+        .attach_timeout_ms = server->options->attach_timeout_ms,
         .notify = notify,
         .holder_of = holder_of,
         .attached = on_session_attached,

@@ -4,11 +4,16 @@
 
 #include <stdint.h>
 
+#include "admission.h"
 #include "kernels/kernels.h"
+#include "listener.h"
 #include "quota.h"
 
 struct gd_server_options {
-    const char *socket_path;     // NULL: see gd_listener_init()
+    const char *socket_path; // NULL: see gd_listener_init()
+    struct gd_socket_rights socket_rights;
+    struct gd_admission admission;
+    uint32_t attach_timeout_ms;  // that a client may take from Hello to Attach
     int connection_fd;           // not -1: serve this connection alone and end with it
     const char *state_directory; // NULL: gd_state_directory_default()
     uint32_t workers;            // threads of the analysis pool, 1 to GD_WORKERS_MAX

@@ -106,7 +106,7 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
     session->peer = gd_connection_peer(fd);
     session->holdings = *holdings;
     *holdings = (struct gd_holdings){0};
-    session->hello_deadline_ms = uv_now(host->loop) + HELLO_TIMEOUT_MS;
+    session->deadline_ms = uv_now(host->loop) + HELLO_TIMEOUT_MS;
     *ret_session = session;
     return 0;
 }
@@ -250,21 +250,24 @@ void gd_session_advance(struct gd_session *session) {
     reap(session);
 }
 
-uint64_t gd_session_check_hello(struct gd_session *session) {
+uint64_t gd_session_check_deadline(struct gd_session *session) {
     struct gd_error error;
-    if (session->phase != SESSION_HELLO)
+    if (session->phase > SESSION_ATTACH)
         return UINT64_MAX;
-    uint64_t now_ms = uv_now(session->host->loop), connected_ms = session->hello_deadline_ms - HELLO_TIMEOUT_MS;
-    if (now_ms < session->hello_deadline_ms)
-        return session->hello_deadline_ms - now_ms;
-    if (!session->hello_overdue) { // after a standstill it may be in the socket: one round of the loop reads it
-        session->hello_overdue = true;
+    uint64_t now_ms = uv_now(session->host->loop);
+    if (now_ms < session->deadline_ms)
+        return session->deadline_ms - now_ms;
+    if (!session->overdue) { // after a standstill it may be in the socket: one round of the loop reads it
+        session->overdue = true;
         return 1;
     }
+    bool greeted = session->phase != SESSION_HELLO;
+    uint64_t limit_ms = greeted ? session->host->attach_timeout_ms : HELLO_TIMEOUT_MS;
     gd_session_refuse(session,
-                      gd_error_set(&error, GD_ERROR_PROTOCOL, "hello",
-                                   "hello has not come for %llu ms, the limit is %d",
-                                   (unsigned long long)now_ms - connected_ms, HELLO_TIMEOUT_MS),
+                      gd_error_set(&error, GD_ERROR_PROTOCOL, greeted ? "attach" : "hello",
+                                   "%s has not come for %llu ms, the limit is %llu", greeted ? "Attach" : "hello",
+                                   (unsigned long long)(now_ms - session->deadline_ms + limit_ms),
+                                   (unsigned long long)limit_ms),
                       &error);
     return UINT64_MAX;
 }

@@ -30,6 +30,7 @@ struct gd_session_host {
     bool stopping;                 // the daemon ends: runs are left open-ended
     const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
     struct gd_turn *turn;          // of the loop, under way
+    uint32_t attach_timeout_ms;    // that a client may take from Hello to Attach
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.
@@ -45,9 +46,9 @@ __attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_s
                                                                struct gd_holdings *holdings,
                                                                struct gd_session **ret_session);
 
-// Drops a client that has let its time to say Hello pass. Returns the milliseconds it has left, UINT64_MAX when it has
-// said Hello, or is dropped.
-uint64_t gd_session_check_hello(struct gd_session *session);
+// Drops a client that has let its time to say Hello, or from there to Attach, pass. Returns the milliseconds it has
+// left, UINT64_MAX when it has attached, or is dropped.
+uint64_t gd_session_check_deadline(struct gd_session *session);
 
 // Whether its run's memory is this one.
 bool gd_session_holds(const struct gd_session *session, const struct gd_memory_id *id);

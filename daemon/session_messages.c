@@ -25,6 +25,8 @@ static int handle_hello(struct gd_session *session, const struct gd_hello *hello
 
     gd_reply_welcome(session->connection);
     session->phase = SESSION_OPEN;
+    session->deadline_ms = uv_now(session->host->loop) + session->host->attach_timeout_ms;
+    session->overdue = false;
     return 0;
 }
 

@@ -34,8 +34,8 @@ struct gd_session {
     struct gd_connection *connection; // NULL once closed
     struct ucred peer;
     struct gd_holdings holdings; // what all of this is charged to
-    uint64_t hello_deadline_ms;  // on the loop's clock
-    bool hello_overdue;          // the deadline was seen to pass
+    uint64_t deadline_ms;        // of Hello, then of Attach; on the loop's clock
+    bool overdue;                // it was seen to pass
     uv_poll_t pidfd_poll;        // tells of the trainer's death even while a forked child holds its socket
     int pidfd;                   // -1: none
     bool trainer_gone;           // the pidfd has told

@@ -49,7 +49,7 @@ LAYERS = {
     "protocol": layer("include/gradientd", "protocol", pure=True),
     # what every layer may stand on
     "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
-    "base": layer("daemon", "bytes crc32c error event_path fault foreign_fd log quota text", "protocol"),
+    "base": layer("daemon", "admission bytes crc32c error event_path fault foreign_fd log quota text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags tags", "numbers"),
     # computing: step sums, and what follows from them

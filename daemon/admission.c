@@ -1,0 +1,113 @@
+#include "admission.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { NAME_BYTES = 256, ID_MAX = INT32_MAX }; // (uid_t)-1 is nobody's
+
+// The number that `text` is, or false.
+static bool read_id(const char *text, uint32_t *ret_id) {
+    char *end;
+    errno = 0;
+    unsigned long long id = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno != 0 || id > ID_MAX)
+        return false;
+    *ret_id = (uint32_t)id;
+    return true;
+}
+
+static bool find_user(const char *text, uint32_t *ret_id) {
+    const struct passwd *user = getpwnam(text);
+    if (!user)
+        return read_id(text, ret_id);
+    *ret_id = user->pw_uid;
+    return true;
+}
+
+static bool find_group(const char *text, uint32_t *ret_id) {
+    const struct group *group = getgrnam(text);
+    if (!group)
+        return read_id(text, ret_id);
+    *ret_id = group->gr_gid;
+    return true;
+}
+
+int gd_admission_find_group(const char *field, const char *text, gid_t *ret_group, struct gd_error *ret_error) {
+    if (find_group(text, ret_group))
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %s, which is no group of this machine", field, text);
+}
+
+// Adds the ids of a list to `ids`, of which *count are there.
+static int add_list(const char *field, const char *list, bool (*find)(const char *text, uint32_t *ret_id),
+                    uint32_t *ids, uint32_t *count, struct gd_error *ret_error) {
+    for (const char *at = list; at;) {
+        char name[NAME_BYTES];
+        const char *comma = strchr(at, ',');
+        size_t bytes = comma ? (size_t)(comma - at) : strlen(at);
+        if (*count == GD_ADMITTED_MAX)
+            return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s has more than %d entries", field,
+                                GD_ADMITTED_MAX);
+        if (bytes < sizeof(name)) {
+            memcpy(name, at, bytes);
+            name[bytes] = '\0';
+        }
+        if (bytes == 0 || bytes >= sizeof(name) || !find(name, &ids[*count]))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %s, in which %.*s is nobody of this machine",
+                                field, list, (int)bytes, at);
+        ++*count;
+        at = comma ? comma + 1 : NULL;
+    }
+    return 0;
+}
+
+int gd_admission_add_users(struct gd_admission *admission, const char *field, const char *list,
+                           struct gd_error *ret_error) {
+    admission->by_user = true;
+    return add_list(field, list, find_user, admission->users, &admission->n_users, ret_error);
+}
+
+int gd_admission_add_groups(struct gd_admission *admission, const char *field, const char *list,
+                            struct gd_error *ret_error) {
+    admission->by_group = true;
+    return add_list(field, list, find_group, admission->groups, &admission->n_groups, ret_error);
+}
+
+static bool has_id(const uint32_t *ids, uint32_t count, uint32_t id) {
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+// Whether one of the groups that the peer had when it connected is admitted.
+static bool has_group(const struct gd_admission *admission, int fd) {
+    struct ucred peer;
+    socklen_t bytes = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
+        has_id(admission->groups, admission->n_groups, peer.gid))
+        return true;
+
+    bytes = GD_GROUPS_OF_USER_MAX * sizeof(gid_t);
+    gid_t *groups = malloc(bytes);
+    bool found = false;
+    if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) == 0)
+        for (size_t i = 0; !found && i < bytes / sizeof(gid_t); i++)
+            found = has_id(admission->groups, admission->n_groups, groups[i]);
+    free(groups);
+    return found;
+}
+
+int gd_admission_check(const struct gd_admission *admission, int fd, uid_t uid, struct gd_error *ret_error) {
+    if ((!admission->by_user && !admission->by_group) || uid == 0 || uid == geteuid() ||
+        has_id(admission->users, admission->n_users, uid) || (admission->by_group && has_group(admission, fd)))
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_FORBIDDEN, "user",
+                        "user is %u, whom this daemon does not serve: neither --allow-users nor --allow-groups has it",
+                        uid);
+}

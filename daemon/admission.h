@@ -1,0 +1,38 @@
+// Which users the daemon serves, of those whom the socket's mode lets connect.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+
+enum {
+    GD_ADMITTED_MAX = 256,         // users, and groups; more of them make a group of their own
+    GD_GROUPS_OF_USER_MAX = 65536, // what the kernel lets a process have
+};
+
+// {0} admits everybody.
+struct gd_admission {
+    bool by_user, by_group;
+    uint32_t n_users, n_groups;
+    uid_t users[GD_ADMITTED_MAX];
+    gid_t groups[GD_ADMITTED_MAX];
+};
+
+// Adds the users, or the groups, that `list` names: names or numbers, separated by commas. `field` is what the list is
+// called in *ret_error. Returns 0 or -EBADMSG.
+__attribute__((warn_unused_result)) int gd_admission_add_users(struct gd_admission *admission, const char *field,
+                                                               const char *list, struct gd_error *ret_error);
+__attribute__((warn_unused_result)) int gd_admission_add_groups(struct gd_admission *admission, const char *field,
+                                                                const char *list, struct gd_error *ret_error);
+
+// The group that `text`, a name or a number, means. Returns 0 or -EBADMSG.
+__attribute__((warn_unused_result)) int gd_admission_find_group(const char *field, const char *text, gid_t *ret_group,
+                                                                struct gd_error *ret_error);
+
+// Whether the peer of the connected socket `fd`, of user `uid`, may be served: everybody where there is no list, else
+// who is in one of them, by any of its groups, and always root and the daemon's own user. Returns 0, or -EBADMSG with
+// *ret_error set (FORBIDDEN).
+__attribute__((warn_unused_result)) int gd_admission_check(const struct gd_admission *admission, int fd, uid_t uid,
+                                                           struct gd_error *ret_error);
