@@ -137,7 +137,8 @@ static int train_under_fire(struct kills *kills, char **ret_path, int64_t *ret_s
     if (crash_stream_open(&kills->stream, kills->daemon->socket, logdir, &kills->run) < 0)
         return -1;
     *ret_path = strdup(gradientd_event_path(kills->run));
-    kills->boundary = kills->sequence = 0;
+    kills->boundary = 0;
+    kills->sequence = 0;
     kills->over = false;
     if (pthread_create(&keeper, NULL, keep_killing, kills) != 0)
         return crash_fail("no thread");

@@ -26,7 +26,7 @@ int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t eleme
     uint64_t random = seed;
     *stream = (struct crash_stream){.rates = {.beta2 = 0.99, .eps = 1e-8}};
     draw_groups(stream, &random, elements_max);
-    stream->rule = GRADIENTD_SGD + crash_random(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1);
+    stream->rule = (enum gradientd_rule)(GRADIENTD_SGD + crash_random(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1));
     stream->shadow = stream->rule == GRADIENTD_AMSGRAD ? GRADIENTD_ADAM : GRADIENTD_AMSGRAD;
     stream->has_shadow = crash_random(&random, 3) == 0;
     stream->has_start = stream->rule == GRADIENTD_ADAM && crash_random(&random, 2) == 0;
