@@ -274,6 +274,9 @@ int client_lose(struct gradientd_run *run, const char *reason);
 // now or not, or DETACHED.
 int client_come_back(struct gradientd_run *run);
 
+// From now on, a run whose daemon is away looks for it as often as if it had just gone.
+void client_hurry_back(struct gradientd_run *run);
+
 // Waits for that until the deadline.
 int client_wait_to_come_back(struct gradientd_run *run, double deadline);
 

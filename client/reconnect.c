@@ -72,6 +72,11 @@ int client_lose(struct gradientd_run *run, const char *reason) {
     return GRADIENTD_OK;
 }
 
+void client_hurry_back(struct gradientd_run *run) {
+    run->way_back.retry_at = 0.0;
+    run->way_back.pause = FIRST_PAUSE;
+}
+
 // Begins to send bytes that are not a part of the run's messages.
 static void begin_sending(struct gradientd_run *run, const uint8_t *data, size_t bytes) {
     run->way_back.unsent = data;

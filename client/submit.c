@@ -219,7 +219,7 @@ static bool is_given_up(const struct gradientd_run *run) {
 // Waits until the daemon has named the last sequence and closed the connection: the file is complete.
 static int wait_for_end(struct gradientd_run *run, uint64_t sequence) {
     double deadline = client_now_monotonic() + run->close_timeout;
-    run->way_back.retry_at = 0.0;
+    client_hurry_back(run);
     do {
         int result = GRADIENTD_OK;
         if (run->link == CLIENT_ATTACHED) {
