@@ -64,3 +64,10 @@ struct process_usage process_usage_at_rest(pid_t pid, double quiet_seconds) {
     }
     return usage;
 }
+
+uint64_t process_usage_waits(pid_t pid) {
+    static const char *const waits[] = {"voluntary_ctxt_switches", NULL};
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    return read_numbers(path, waits);
+}

@@ -17,3 +17,6 @@ struct process_usage process_usage_of(pid_t pid);
 // Waits until nothing in the process has run for `quiet_seconds`, and fails the test where that does not come:
 // something runs again and again. A system call that waits, as a periodic one must, shows as a switch.
 struct process_usage process_usage_at_rest(pid_t pid, double quiet_seconds);
+
+// How often the process's first thread has waited for something so far.
+uint64_t process_usage_waits(pid_t pid);
