@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -60,17 +59,19 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
 
 void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
                        const char *event_path) {
-    char *path = event_path ? strdup(event_path) : NULL; // protobuf-c's fields are not const
+    union {
+        const char *borrowed;
+        char *field;
+    } path = {.borrowed = event_path}; // protobuf-c's fields are not const
     Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
     attached.committed_sequence = committed_sequence;
     attached.written_offset = written_offset;
-    attached.event_path = path;
+    attached.event_path = path.field;
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
     message.attached = &attached;
     gd_connection_send(connection, &message);
-    free(path);
 }
 
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence) {
