@@ -14,6 +14,7 @@
 #include "decode.h"
 #include "listener.h"
 #include "log.h"
+#include "loop.h"
 #include "reply.h"
 #include "session.h"
 #include "state_directory.h"
@@ -295,18 +296,20 @@ static void init_handles(struct server *server) {
 
 static int init(struct server *server) {
     static const int numbers[] = {SIGTERM, SIGINT};
-    char threads[16];
 
     // Large blocks go back to the system when freed. Left to itself glibc raises the threshold as they come and go, and
     // keeps them: after 60,000 runs, four at a time, 15.5 MiB were resident instead of 4.2.
     mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
-    // read by libuv when the pool starts, with the first piece of work
-    snprintf(threads, sizeof(threads), "%u", server->options->workers);
-    setenv("UV_THREADPOOL_SIZE", threads, 1);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a write past RLIMIT_FSIZE fails instead
 
-    int result = uv_loop_init(&server->loop);
+    int result = gd_state_directory_default(&server->default_state_directory);
+    if (result == 0)
+        result = gd_quota_new(&server->options->quota, &server->quota);
+    if (result == 0)
+        result = gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
+    if (result == 0) // the last that may fail: its threads do not stand an exit without a loop that has run
+        result = gd_loop_init(&server->loop, server->options->workers);
     if (result < 0)
         return result;
     for (int i = 0; i < 2; i++) {
@@ -316,7 +319,6 @@ static int init(struct server *server) {
     }
     init_handles(server);
 
-    server->default_state_directory = gd_state_directory_default();
     server->host = (struct gd_session_host){
         .loop = &server->loop,
         .arena = &server->arena,
@@ -333,8 +335,7 @@ static int init(struct server *server) {
         .gone = on_session_gone,
         .context = server,
     };
-    result = gd_quota_new(&server->options->quota, &server->quota);
-    return result < 0 ? result : gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
+    return 0;
 }
 
 int gd_server_run(const struct gd_server_options *options) {

@@ -23,20 +23,24 @@ static const char *get_directory(const char *variable) {
     return value && *value == '/' ? value : NULL;
 }
 
-char *gd_state_directory_default(void) {
+int gd_state_directory_default(char **ret_path) {
     const char *given = get_directory("STATE_DIRECTORY");
-    if (given)
-        return strndup(given, strcspn(given, ":"));
-    if (geteuid() == 0)
-        return strdup("/var/lib/gradientd");
-
     const char *state = get_directory("XDG_STATE_HOME"), *home = get_directory("HOME");
-    char *path = NULL;
-    if (state && asprintf(&path, "%s/gradientd", state) < 0)
-        return NULL;
-    if (!state && home && asprintf(&path, "%s/.local/state/gradientd", home) < 0)
-        return NULL;
-    return path;
+    int length = 0;
+
+    *ret_path = NULL;
+    if (given)
+        length = asprintf(ret_path, "%.*s", (int)strcspn(given, ":"), given);
+    else if (geteuid() == 0)
+        length = asprintf(ret_path, "/var/lib/gradientd");
+    else if (state)
+        length = asprintf(ret_path, "%s/gradientd", state);
+    else if (home)
+        length = asprintf(ret_path, "%s/.local/state/gradientd", home);
+    if (length >= 0)
+        return 0;
+    *ret_path = NULL; // undefined after a failure
+    return -ENOMEM;
 }
 
 static int open_state_directory(const char *path) {

@@ -15,9 +15,9 @@ struct gd_event_place {
 };
 
 // Where the state directory is by default: the first of $STATE_DIRECTORY (systemd's), else /var/lib/gradientd for root,
-// else $XDG_STATE_HOME/gradientd or $HOME/.local/state/gradientd. NULL where none of them is set, or without memory;
-// else the caller's.
-char *gd_state_directory_default(void);
+// else $XDG_STATE_HOME/gradientd or $HOME/.local/state/gradientd. Returns 0 and *ret_path, the caller's, NULL where
+// none of them is set; or -ENOMEM.
+__attribute__((warn_unused_result)) int gd_state_directory_default(char **ret_path);
 
 // Creates the file and the directories that are missing, for the daemon's user alone, or opens the one that is named;
 // no symlink below the state directory is followed. `now`: seconds since the epoch. Returns the descriptor, open for

@@ -93,7 +93,7 @@ LAYERS = {
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "holdings listener main options server session session_attach session_messages session_state",
+        "holdings listener loop main options server session session_attach session_messages session_state",
         "protocol base arena kernels frames inflater connection decode messages memory files run replies systemd",
         "uv",
     ),

@@ -174,7 +174,8 @@ Test(state_directory, its_default_follows_the_environment) {
         for (size_t j = 0; j < ARRAY_SIZE(names); j++)
             cr_assert_eq(values[j] ? setenv(names[j], values[j], 1) : unsetenv(names[j]), 0);
         const char *expected = root && i >= 2 ? root : cases[i].expected;
-        char *path = gd_state_directory_default();
+        char *path;
+        cr_assert_eq(gd_state_directory_default(&path), 0);
         cr_expect(path && expected ? strcmp(path, expected) == 0 : path == expected, "case %zu: %s", i,
                   path ? path : "none");
         free(path);
