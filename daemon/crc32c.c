@@ -130,7 +130,10 @@ uint32_t gd_crc32c(uint32_t crc, const void *data, size_t bytes) {
 
 #endif
 
-uint32_t gd_crc32c_masked(const void *data, size_t bytes) {
-    uint32_t crc = gd_crc32c(0, data, bytes);
+uint32_t gd_crc32c_mask(uint32_t crc) {
     return ((crc >> 15) | (crc << 17)) + MASK_DELTA;
+}
+
+uint32_t gd_crc32c_masked(const void *data, size_t bytes) {
+    return gd_crc32c_mask(gd_crc32c(0, data, bytes));
 }

@@ -12,5 +12,8 @@ uint32_t gd_crc32c(uint32_t crc, const void *data, size_t bytes);
 // The same from tables alone: what gd_crc32c() falls back to, apart so that tests can hold the two together.
 uint32_t gd_crc32c_portable(uint32_t crc, const void *data, size_t bytes);
 
-// The checksum as records store it: rotated right by 15 bits, plus 0xa282ead8.
+// A checksum as records store it: rotated right by 15 bits, plus 0xa282ead8.
+uint32_t gd_crc32c_mask(uint32_t crc);
+
+// The checksum of `bytes` bytes at `data` as records store it.
 uint32_t gd_crc32c_masked(const void *data, size_t bytes);

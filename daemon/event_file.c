@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "event_output.h"
 #include "fault.h"
 #include "log.h"
 
@@ -17,7 +18,15 @@ enum {
     GATHER_MS = 100,        // records gather this long before a write: ten writes a second, well under a reader's poll
     RETRY_FIRST_MS = 100,   // after an error, doubling ...
     RETRY_LAST_MS = 5000,   // ... up to this
+    TROUBLE_KINDS_MAX = 4,  // log lines until it is over, however errors take turns
     STACK_BYTES = 64 << 10, // writes and log lines; above PTHREAD_STACK_MIN
+};
+
+// Since the last batch that went well.
+struct trouble {
+    int retry_ms;                 // the last pause, 0: none
+    int kinds[TROUBLE_KINDS_MAX]; // those that were logged: results of gd_event_output_write()
+    int n_kinds;
 };
 
 struct gd_event_file {
@@ -31,12 +40,12 @@ struct gd_event_file {
     bool finishing;
     bool abandoned;
     bool done;
-    _Atomic uint64_t appended_bytes; // stored by whoever appends
-    _Atomic uint64_t written_bytes;  // stored by the thread alone
-    _Atomic bool asleep;             // the thread waits for something to write
+    _Atomic bool asleep;           // the thread waits for something to write
+    struct gd_event_output output; // the thread's own, as is the trouble
+    struct trouble trouble;
 };
 
-int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error) {
+int gd_event_file_check(int fd, struct gd_error *ret_error) {
     struct stat status;
     int flags = fcntl(fd, F_GETFL);
 
@@ -47,15 +56,11 @@ int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_err
     if (flags & O_APPEND)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
                             "event_file is open with O_APPEND, which makes pwrite ignore its offset");
-    if ((uint64_t)status.st_size < written_bytes)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
-                            "event_file has %llu bytes, the run has written %llu", (unsigned long long)status.st_size,
-                            (unsigned long long)written_bytes);
     return 0;
 }
 
 static uint64_t pending_bytes(const struct gd_event_file *file) {
-    return file->appended_bytes - file->written_bytes;
+    return file->output.appended_bytes - file->output.written_bytes;
 }
 
 static bool is_half_full(const struct gd_event_file *file) {
@@ -92,69 +97,57 @@ static void gather(struct gd_event_file *file) {
     wait_for(file, GATHER_MS, is_urgent);
 }
 
-// Writes up to `end`, stopping at the first error. Returns 0 or a negative errno; written_bytes says how far it came.
-static int write_until(struct gd_event_file *file, uint64_t end) {
-    uint64_t written = file->written_bytes;
-    while (written < end) {
-        uint64_t at = written % file->options.outbox_bytes;
-        uint64_t bytes = end - written;
-        if (bytes > file->options.outbox_bytes - at)
-            bytes = file->options.outbox_bytes - at;
-        gd_fault_reach(GD_FAULT_WRITE_BEGUN);
-        ssize_t result =
-            pwrite(file->options.fd, file->options.outbox + at, gd_fault_write_bytes(bytes), (off_t)written);
-        if (result < 0 && errno == EINTR)
-            continue;
-        if (result <= 0)
-            return result < 0 ? -errno : -EIO;
-        written += (uint64_t)result;
-        gd_fault_reach(GD_FAULT_WRITE_UNTOLD);
-        // the shared word first: once the other says that there is room, the bytes below it may be overwritten, and
-        // nobody who resumes the run may want them again
-        atomic_store_explicit((_Atomic uint64_t *)file->options.written_word, written, memory_order_release);
-        atomic_store_explicit(&file->written_bytes, written, memory_order_release);
-        gd_fault_tell_bytes(file->appended_bytes, written);
-        gd_fault_reach(GD_FAULT_WRITE_COUNTED);
-    }
-    return 0;
-}
-
-// One batch. Returns 0 or a negative errno. The mutex is held, but not while writing.
+// One batch. Returns what gd_event_output_write() does. The mutex is held, but not while writing.
 static int write_batch(struct gd_event_file *file) {
-    uint64_t end = file->appended_bytes;
     pthread_mutex_unlock(&file->mutex);
-    int result = write_until(file, end);
+    int result = gd_event_output_write(&file->output);
     file->options.notify(file->options.notify_context);
     pthread_mutex_lock(&file->mutex);
     return result;
 }
 
-// The pause after `result`, given the one before; logs where trouble begins and ends.
-static int next_retry_ms(const struct gd_event_file *file, int result, int retry_ms) {
+// Whether this kind of trouble is new since the last good batch.
+static bool is_news(struct trouble *trouble, int result) {
+    for (int i = 0; i < trouble->n_kinds; i++)
+        if (trouble->kinds[i] == result)
+            return false;
+    if (trouble->n_kinds == TROUBLE_KINDS_MAX)
+        return false;
+    trouble->kinds[trouble->n_kinds++] = result;
+    return true;
+}
+
+// Sets the pause after a batch that came to `result`; logs where trouble begins, is of another kind, and ends.
+static void turn_trouble(struct gd_event_file *file, int result) {
+    struct trouble *trouble = &file->trouble;
+    unsigned long long at = file->output.written_bytes;
     if (result == 0) {
-        if (retry_ms > 0)
-            gd_log(GD_LOG_INFO, "event file: writing again at byte %llu", (unsigned long long)file->written_bytes);
-        return 0;
+        if (trouble->n_kinds > 0)
+            gd_event_output_log(&file->output, GD_LOG_INFO, "writing again at byte %llu", at);
+        *trouble = (struct trouble){0};
+        return;
     }
-    if (retry_ms == 0) {
-        gd_log(GD_LOG_ERROR, "event file: write at byte %llu: %s; trying again",
-               (unsigned long long)file->written_bytes, strerror(-result));
-        return RETRY_FIRST_MS;
-    }
-    return 2 * retry_ms < RETRY_LAST_MS ? 2 * retry_ms : RETRY_LAST_MS;
+    if (result != GD_EVENT_OUTPUT_SPOILT && is_news(trouble, result))
+        gd_event_output_log(&file->output, GD_LOG_ERROR, "not written at byte %llu: %s; trying again", at,
+                            result == GD_EVENT_OUTPUT_APPENDS ? "O_APPEND is set" : strerror(-result));
+    if (trouble->retry_ms == 0)
+        trouble->retry_ms = RETRY_FIRST_MS;
+    else
+        trouble->retry_ms = 2 * trouble->retry_ms < RETRY_LAST_MS ? 2 * trouble->retry_ms : RETRY_LAST_MS;
 }
 
 static int open_file(struct gd_event_file *file, struct gd_error *ret_error) {
-    file->options.fd = gd_state_directory_open_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
-    return file->options.fd < 0 ? file->options.fd : 0;
+    file->output.fd = gd_state_directory_open_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
+    file->output.path = file->path;
+    return file->output.fd < 0 ? file->output.fd : 0;
 }
 
 // Returns whether there is a file that can be written.
 static bool accept_file(struct gd_event_file *file) {
     struct gd_error refusal;
-    int result = file->options.fd < 0 ? open_file(file, &refusal) : 0;
+    int result = file->output.fd < 0 ? open_file(file, &refusal) : 0;
     if (result == 0)
-        result = gd_event_file_check(file->options.fd, file->options.written_bytes, &refusal);
+        result = gd_event_file_check(file->output.fd, &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;
@@ -167,15 +160,17 @@ static bool accept_file(struct gd_event_file *file) {
 }
 
 static void write_records(struct gd_event_file *file) {
-    int retry_ms = 0;
+    const struct trouble *trouble = &file->trouble;
 
     pthread_mutex_lock(&file->mutex);
-    while (!file->abandoned && !(file->finishing && pending_bytes(file) == 0)) {
-        gather(file);
-        retry_ms = next_retry_ms(file, write_batch(file), retry_ms);
-        if (retry_ms > 0)
-            wait_for(file, retry_ms, is_abandoned);
-    }
+    // the first batch may be empty: of a resumed run's file something may be gone
+    do {
+        turn_trouble(file, write_batch(file));
+        if (trouble->retry_ms > 0)
+            wait_for(file, trouble->retry_ms, is_abandoned);
+        else
+            gather(file);
+    } while (!file->abandoned && (trouble->retry_ms > 0 || !file->finishing || pending_bytes(file) > 0));
     pthread_mutex_unlock(&file->mutex);
 }
 
@@ -184,8 +179,8 @@ static void *run_thread(void *argument) {
 
     if (accept_file(file))
         write_records(file);
-    if (file->options.fd >= 0)
-        close(file->options.fd); // may hang like a write, so it belongs to this thread as well
+    if (file->output.fd >= 0)
+        close(file->output.fd); // may hang like a write, so it belongs to this thread as well
     pthread_mutex_lock(&file->mutex);
     file->done = true;
     pthread_mutex_unlock(&file->mutex);
@@ -214,8 +209,18 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
     if (!file)
         return -ENOMEM;
     file->options = *options;
-    file->appended_bytes = options->written_bytes;
-    file->written_bytes = options->written_bytes;
+    file->output = (struct gd_event_output){
+        .fd = options->fd,
+        .run = options->place.run,
+        .outbox = options->outbox,
+        .outbox_bytes = options->outbox_bytes,
+        .step_records_max = options->step_records_max,
+        .written_word = options->written_word,
+        .wall_time = options->wall_time,
+        .batch_end = options->appended_bytes,
+        .appended_bytes = options->appended_bytes,
+        .written_bytes = options->written_bytes,
+    };
     int result = start_thread(file);
     if (result < 0) {
         free(file);
@@ -238,10 +243,11 @@ const char *gd_event_file_path(const struct gd_event_file *file) {
     return file->path;
 }
 
-// No lock for what is appended while more gathers: the thread wakes by itself then.
+// No lock for what is appended while more gathers: the thread wakes by itself then. The store comes before the thread
+// looks whether the file was cut off, or the next look at gd_event_file_written() comes after: see event_output.c.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
-    atomic_store(&file->appended_bytes, appended_bytes);
-    gd_fault_tell_bytes(appended_bytes, file->written_bytes);
+    atomic_store(&file->output.appended_bytes, appended_bytes);
+    gd_fault_tell_bytes(appended_bytes, file->output.written_bytes);
     if (!atomic_load(&file->asleep) && !is_half_full(file))
         return;
     pthread_mutex_lock(&file->mutex);
@@ -250,7 +256,7 @@ void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
 }
 
 uint64_t gd_event_file_written(struct gd_event_file *file) {
-    return atomic_load_explicit(&file->written_bytes, memory_order_acquire);
+    return atomic_load(&file->output.written_bytes);
 }
 
 void gd_event_file_finish(struct gd_event_file *file) {

@@ -14,15 +14,17 @@ struct gd_event_file_options {
     struct gd_event_place place;
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
-    uint64_t written_bytes;        // of a resumed run: what is in the file already
+    uint64_t step_records_max;     // room for as many bytes is there before a commit begins
+    uint64_t appended_bytes;       // of a resumed run: where the outbox ends
+    uint64_t written_bytes;        // of those, what is in the file already
     uint64_t *written_word;        // in shared memory, for whoever resumes the run: stored, never read
+    double wall_time;              // of what fills the place of lost records: OpenRun's
     void (*notify)(void *context); // called on the writer thread after each batch and at the end
     void *notify_context;
 };
 
-// Checks that `fd` is a regular file open for writing without O_APPEND, with at least `written_bytes` bytes. Returns 0,
-// or a negative errno with *ret_error.
-__attribute__((warn_unused_result)) int gd_event_file_check(int fd, uint64_t written_bytes, struct gd_error *ret_error);
+// Checks that `fd` is a regular file open for writing without O_APPEND. Returns 0, or a negative errno with *ret_error.
+__attribute__((warn_unused_result)) int gd_event_file_check(int fd, struct gd_error *ret_error);
 
 // Starts the thread, which first opens and checks the file: asking a hung file system takes forever too. On success
 // the file owns options->fd. Returns 0, or a negative errno.
@@ -42,7 +44,8 @@ const char *gd_event_file_path(const struct gd_event_file *file);
 // The outbox now ends at byte `appended_bytes` of the file. Any thread, one at a time.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes);
 
-// Bytes that are in the file; any thread.
+// Bytes that are in the file; any thread. Fewer than before where somebody has cut the file off: the outbox still holds
+// all bytes from here on, so there is room for a commit where appended bytes less these, and the commit, fit into it.
 uint64_t gd_event_file_written(struct gd_event_file *file);
 
 // Nothing more will be appended: what is left is written at once, then the file is closed and notify called.

@@ -80,7 +80,7 @@ int gd_event_path_create(int directory, double now, pid_t pid, mode_t mode, char
     long long seconds = name_seconds(directory, now);
     for (int n = 0; n < NAMES_TRIED_MAX; n++) {
         snprintf(ret_name, GD_EVENT_NAME_BYTES, "%s%010lld.%s.%d.%d.gradientd", PREFIX, seconds, host, (int)pid, n);
-        int fd = openat(directory, ret_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        int fd = openat(directory, ret_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST)

@@ -17,7 +17,8 @@ __attribute__((warn_unused_result)) int gd_event_path_make_directories(char *pat
 bool gd_event_path_is_name(const char *name);
 
 // Creates events.out.tfevents.<seconds, 10 digits>.<host>.<pid>.<n>.gradientd in the directory of the descriptor
-// `directory` (O_PATH will do), empty and open for writing. Its name sorts after those of all event files there: its
-// seconds are `now`, or above the latest of theirs. Returns the descriptor and the name, or a negative errno.
+// `directory` (O_PATH will do), empty and open for reading and writing. Its name sorts after those of all event files
+// there: its seconds are `now`, or above the latest of theirs. Returns the descriptor and the name, or a negative
+// errno.
 __attribute__((warn_unused_result)) int gd_event_path_create(int directory, double now, pid_t pid, mode_t mode,
                                                              char ret_name[GD_EVENT_NAME_BYTES]);

@@ -95,14 +95,18 @@ static bool commit(struct gd_run *run, size_t bytes) {
     return waiting || run->memory.fd < 0; // without shared words a message alone tells of a commit
 }
 
-static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment, uint64_t written_bytes) {
+static int start_file_consume(struct gd_run *run, const struct gd_run_attachment *attachment,
+                              const struct gd_memory_restored *restored) {
     struct gd_event_file_options options = {
         .fd = attachment->event_fd,
         .place = {attachment->state_directory, attachment->uid, attachment->pid, run->open_run->run, run->event_name},
         .outbox = run->memory.base + run->layout.outbox_offset,
         .outbox_bytes = run->layout.outbox_bytes,
-        .written_bytes = written_bytes,
+        .step_records_max = run->layout.step_records_max,
+        .appended_bytes = restored->appended_bytes,
+        .written_bytes = restored->written_bytes,
         .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
+        .wall_time = run->open_run->wall_time,
         .notify = attachment->notify,
         .notify_context = attachment->notify_context,
     };
@@ -131,7 +135,7 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         gd_foreign_fd_close(attachment->event_fd, attachment->fds);
         return result;
     }
-    result = start_file_consume(run, attachment, restored.written_bytes);
+    result = start_file_consume(run, attachment, &restored);
     if (result < 0)
         return result;
     set_phase(run, GD_RUN_ACTIVE);
@@ -141,7 +145,6 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
     }
     gd_memory_publish(&run->memory, run->state);
     gd_fault_reach(GD_FAULT_ATTACH_PUBLISHED);
-    gd_event_file_append(run->file, run->appended_bytes);
     if (run->state->ended)
         set_phase(run, GD_RUN_CLOSING);
     return 0;
@@ -229,8 +232,8 @@ void gd_run_stop(struct gd_run *run, bool leaving) {
 enum gd_run_next gd_run_next(const struct gd_run *run) {
     if (run->working || run->phase == GD_RUN_LAID_OUT || run->phase == GD_RUN_ENDED)
         return GD_RUN_WAIT;
-    uint64_t room = run->layout.outbox_bytes - (run->appended_bytes - gd_event_file_written(run->file));
-    if (room < run->layout.step_records_max)
+    uint64_t unwritten = run->appended_bytes - gd_event_file_written(run->file);
+    if (unwritten + run->layout.step_records_max > run->layout.outbox_bytes)
         return GD_RUN_WAIT;
     if (run->queue_head)
         return GD_RUN_BEGIN;

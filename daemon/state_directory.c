@@ -93,7 +93,7 @@ static int open_or_create(const struct gd_event_place *place, int directory, dou
     if (!*place->name)
         return gd_event_path_create(directory, now, place->pid, FILE_MODE, ret_name);
     snprintf(ret_name, GD_EVENT_NAME_BYTES, "%s", place->name);
-    int fd = openat(directory, place->name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(directory, place->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
     return fd < 0 ? -errno : fd;
 }
 

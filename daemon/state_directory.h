@@ -19,9 +19,9 @@ struct gd_event_place {
 // none of them is set; or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_state_directory_default(char **ret_path);
 
-// Creates the file and the directories that are missing, for the daemon's user alone, or opens the one that is named;
-// no symlink below the state directory is followed. `now`: seconds since the epoch. Returns the descriptor, open for
-// writing, and *ret_path, the caller's; or a negative errno with *ret_error set. May block for as long as the file
-// system does.
+// Creates the file and the directories that are missing, for the daemon's user alone, or opens the one that is named,
+// which is created again where it is gone; no symlink below the state directory is followed. `now`: seconds since the
+// epoch. Returns the descriptor, open for reading and writing, and *ret_path, the caller's; or a negative errno with
+// *ret_error set. May block for as long as the file system does.
 __attribute__((warn_unused_result)) int gd_state_directory_open_file(const struct gd_event_place *place, double now,
                                                                      char **ret_path, struct gd_error *ret_error);

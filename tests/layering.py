@@ -64,7 +64,7 @@ LAYERS = {
     ),
     # writing
     "event": layer("daemon", "event", "base", "protobuf"),
-    "files": layer("daemon", "event_file state_directory", "base"),
+    "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),
     "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),

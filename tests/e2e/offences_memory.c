@@ -243,7 +243,6 @@ COPY(with_forged_rates, gd_run_state_rates(latest_state(), 1)->learning_rate = (
 COPY(with_forged_slots, latest_state()->slots[0].in_use = 1; latest_state()->slots[0].step = INT64_MAX; sign())
 COPY(with_forged_tags, latest_state()->user_tags = UINT32_MAX; sign())
 COPY(written_too_far, ++*written_bytes())
-COPY(with_another_event_file, (void)0)
 
 OFFENCE(of_another_open_run) {
     int memory = copy_another(client, 1.6e9);
@@ -251,26 +250,14 @@ OFFENCE(of_another_open_run) {
     attach_memory_consume(client, memory);
 }
 
-// The daemon is to go on in the file that it created itself.
-static void attach_without_event_file(struct raw_client *client, const char *name) {
+// The daemon is to go on in a file that it created itself.
+OFFENCE(with_a_name_elsewhere) {
     struct raw_open_run request;
     raw_open_run_init(&request);
     int memory = copy_another(client, request.message.wall_time);
-    strcpy((char *)image + layout.event_name_offset, name);
+    strcpy((char *)image + layout.event_name_offset, "../../events.out.tfevents.1.host.1.1.gradientd");
     munmap(image, client->total_bytes);
     attach_consume(client, memory, -1);
-}
-
-OFFENCE(without_its_event_file) {
-    attach_without_event_file(client, "");
-}
-
-OFFENCE(with_a_name_elsewhere) {
-    attach_without_event_file(client, "../../events.out.tfevents.1.host.1.1.gradientd");
-}
-
-OFFENCE(with_a_name_of_no_file) {
-    attach_without_event_file(client, "events.out.tfevents.1.host.1.1.gradientd");
 }
 
 // ---- what they are told
@@ -309,10 +296,7 @@ static const struct offence memory_offences[] = {
     MEMORY(with_forged_tags, "memory is damaged: its state has too many tags"),
     MEMORY(written_too_far, "bytes of the event file are written"),
     MEMORY(of_another_open_run, "memory belongs to a run that was opened with another OpenRun"),
-    OFFENCE_IS(INVALID, with_another_event_file, "event_file", "event_file has 0 bytes, the run has written"),
-    OFFENCE_IS(INVALID, without_its_event_file, "event_file", "event_file has 0 bytes, the run has written"),
     MEMORY(with_a_name_elsewhere, "memory is damaged"),
-    OFFENCE_IS(INTERNAL, with_a_name_of_no_file, "event_file", "event_file cannot be opened: No such file"),
 };
 
 static const struct offence other_users[] = {MEMORY(of_another_user, "belongs to uid 65534, the client is uid 0")};

@@ -78,7 +78,7 @@ Test(event_file, only_regular_files_open_for_plain_writing_are_taken) {
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct gd_error error = {.field = "", .text = ""};
         int fd = cases[i].open();
-        int result = gd_event_file_check(fd, 0, &error);
+        int result = gd_event_file_check(fd, &error);
         cr_expect_eq(result, cases[i].text ? -EBADMSG : 0, "%s: %d %s", cases[i].what, result, error.text);
         if (cases[i].text) {
             cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", cases[i].what);
@@ -108,8 +108,10 @@ static void notify(void *context) {
 static void start(int fd) {
     struct gd_event_file_options options = {
         .fd = fd,
+        .place = {.run = "run"},
         .outbox = outbox,
         .outbox_bytes = OUTBOX_BYTES,
+        .step_records_max = OUTBOX_BYTES / 4,
         .written_word = &written_word,
         .notify = notify,
         .notify_context = &notified,

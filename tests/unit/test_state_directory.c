@@ -199,6 +199,15 @@ Test(state_directory, the_file_of_a_resumed_run_is_opened_again) {
     close(fd);
     free(again);
 
+    cr_assert_eq(unlink(path), 0); // somebody has deleted it meanwhile
+    fd = gd_state_directory_open_file(&place, now, &again, &error);
+    cr_assert_geq(fd, 0, "%s", error.text);
+    cr_expect_str_eq(again, path);
+    cr_expect_eq(mode_of(path), 0600);
+    cr_expect_eq(lseek(fd, 0, SEEK_END), 0);
+    close(fd);
+    free(again);
+
     cr_assert(unlink(path) == 0 && symlink("/etc/passwd", path) == 0);
     cr_expect_eq(gd_state_directory_open_file(&place, now, &again, &error), -EBADMSG);
     cr_expect(strstr(error.text, "event_file cannot be opened"), "%s", error.text);

@@ -1,0 +1,105 @@
+#include "event_repair.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bytes.h"
+#include "crc32c.h"
+
+// A record as event.h describes it; its Event is  wall_time = 1: 8 bytes | an unknown field: length, zeros.
+enum {
+    LENGTH_BYTES = 8,
+    CHECKSUM_BYTES = 4,
+    HEADER_BYTES = LENGTH_BYTES + CHECKSUM_BYTES,
+    OVERHEAD_BYTES = HEADER_BYTES + CHECKSUM_BYTES,
+
+    WALL_TIME_KEY = 1 << 3 | 1, // 8 bytes
+    UNKNOWN_KEY = 15 << 3 | 2,  // a length and so many bytes; the last field number whose key is one byte
+    UNKNOWN_LENGTH_BYTES = 4,   // always: else there would be sizes that no record has
+    PREFIX_BYTES = 1 + sizeof(double) + 1 + UNKNOWN_LENGTH_BYTES,
+
+    FILLER_BYTES_MIN = OVERHEAD_BYTES + PREFIX_BYTES,
+    FILLER_BYTES_MAX = 1 << 20, // readers hold a whole record in memory
+};
+
+uint64_t gd_event_repair_find_end(int fd, uint64_t bytes) {
+    uint64_t end = 0;
+    uint8_t header[HEADER_BYTES];
+
+    while (bytes - end >= OVERHEAD_BYTES) {
+        if (pread(fd, header, sizeof(header), (off_t)end) != (ssize_t)sizeof(header) ||
+            gd_read_u32le(header + LENGTH_BYTES) != gd_crc32c_masked(header, LENGTH_BYTES))
+            break;
+        uint64_t data_bytes = gd_read_u64le(header);
+        if (data_bytes > bytes - end - OVERHEAD_BYTES)
+            break;
+        end += OVERHEAD_BYTES + data_bytes;
+    }
+    return end;
+}
+
+// The length in seven-bit groups, of which all but the last say that another one follows, needed or not.
+static void put_unknown_length(uint8_t *bytes, uint64_t length) {
+    for (int i = 0; i < UNKNOWN_LENGTH_BYTES; i++)
+        bytes[i] = (uint8_t)((length >> 7 * i & 0x7f) | (i < UNKNOWN_LENGTH_BYTES - 1 ? 0x80 : 0));
+}
+
+static uint32_t checksum_with_zeros(const uint8_t *prefix, size_t prefix_bytes, uint64_t zeros) {
+    static const uint8_t block[4096];
+    uint32_t crc = gd_crc32c(0, prefix, prefix_bytes);
+    for (size_t bytes; zeros > 0; zeros -= bytes) {
+        bytes = zeros < sizeof(block) ? (size_t)zeros : sizeof(block);
+        crc = gd_crc32c(crc, block, bytes);
+    }
+    return gd_crc32c_mask(crc);
+}
+
+static int write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset) {
+    while (bytes > 0) {
+        ssize_t result = pwrite(fd, data, bytes, (off_t)offset);
+        if (result < 0 && errno == EINTR)
+            continue;
+        if (result <= 0)
+            return result < 0 ? -errno : -EIO;
+        data += result;
+        bytes -= (size_t)result;
+        offset += (uint64_t)result;
+    }
+    return 0;
+}
+
+// One record of `bytes` bytes where the file ends. Its last bytes come last: whoever finds the file cut off here again,
+// after the daemon's end too, finds no whole record.
+static int append_filler(int fd, uint64_t offset, uint64_t bytes, double wall_time) {
+    uint8_t head[HEADER_BYTES + PREFIX_BYTES], *prefix = head + HEADER_BYTES, checksum[CHECKSUM_BYTES];
+    uint64_t zeros = bytes - FILLER_BYTES_MIN, time_bits;
+
+    gd_write_u64le(head, bytes - OVERHEAD_BYTES);
+    gd_write_u32le(head + LENGTH_BYTES, gd_crc32c_masked(head, LENGTH_BYTES));
+    memcpy(&time_bits, &wall_time, sizeof(time_bits));
+    prefix[0] = WALL_TIME_KEY;
+    gd_write_u64le(prefix + 1, time_bits);
+    prefix[1 + sizeof(time_bits)] = UNKNOWN_KEY;
+    put_unknown_length(prefix + 1 + sizeof(time_bits) + 1, zeros);
+    gd_write_u32le(checksum, checksum_with_zeros(prefix, PREFIX_BYTES, zeros));
+
+    int result = write_all(fd, head, sizeof(head), offset);
+    return result < 0 ? result : write_all(fd, checksum, sizeof(checksum), offset + bytes - CHECKSUM_BYTES);
+}
+
+int gd_event_repair_fill(int fd, uint64_t from, uint64_t to, double wall_time) {
+    if (to - from < FILLER_BYTES_MIN)
+        from = 0;
+    if (ftruncate(fd, (off_t)from) < 0)
+        return -errno;
+    while (to - from >= FILLER_BYTES_MIN) {
+        uint64_t bytes = to - from >= FILLER_BYTES_MAX + FILLER_BYTES_MIN ? FILLER_BYTES_MAX : to - from;
+        int result = append_filler(fd, from, bytes, wall_time);
+        if (result < 0)
+            return result;
+        from += bytes;
+    }
+    return 0;
+}
