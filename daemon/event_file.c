@@ -45,7 +45,7 @@ struct gd_event_file {
     struct trouble trouble;
 };
 
-int gd_event_file_check(int fd, struct gd_error *ret_error) {
+int gd_event_file_check(int fd, bool resumes, struct gd_error *ret_error) {
     struct stat status;
     int flags = fcntl(fd, F_GETFL);
 
@@ -53,7 +53,7 @@ int gd_event_file_check(int fd, struct gd_error *ret_error) {
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file", "event_file is not a regular file");
     if ((flags & O_ACCMODE) == O_RDONLY || (flags & O_PATH))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file", "event_file is not open for writing");
-    if (flags & O_APPEND)
+    if ((flags & O_APPEND) && !resumes)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
                             "event_file is open with O_APPEND, which makes pwrite ignore its offset");
     return 0;
@@ -147,7 +147,7 @@ static bool accept_file(struct gd_event_file *file) {
     struct gd_error refusal;
     int result = file->output.fd < 0 ? open_file(file, &refusal) : 0;
     if (result == 0)
-        result = gd_event_file_check(file->output.fd, &refusal);
+        result = gd_event_file_check(file->output.fd, file->options.appended_bytes > 0, &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;

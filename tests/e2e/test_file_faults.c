@@ -205,6 +205,22 @@ Test(file_faults, trouble_that_ends_leaves_the_file_whole) {
     }
 }
 
+// Refused by the daemon that goes on with it, the run would be lost for good.
+Test(file_faults, a_run_goes_on_while_o_append_is_set) {
+    struct gradientd_run *run = open_faulty(directory);
+    faulty_submit(run, 1, 20);
+    faulty_wait_written(path, 20);
+    set_append();
+    daemon_process_kill(&daemon_process);
+    daemon_process_start(&daemon_process, directory);
+    faulty_submit(run, 21, 40);
+    faulty_wait_logged("run faulty: event file: not written", "O_APPEND is set");
+    clear_append();
+    trainer_close(run);
+    faulty_expect_undisturbed(path, 40);
+    faulty_expect_one_trouble("faulty", "O_APPEND is set");
+}
+
 // ---- A file that is deleted -----------------------------------------------------------------------------------------
 
 Test(file_faults, a_deleted_file_is_written_to_its_end) {

@@ -61,30 +61,33 @@ Test(event_file, only_regular_files_open_for_plain_writing_are_taken) {
     const struct {
         const char *what;
         int (*open)(void);
-        const char *text; // NULL: taken
+        const char *text;   // NULL: taken
+        bool resumed_taken; // where it is a resumed run's
     } cases[] = {
-        {"read and write", read_write, NULL},
-        {"write only", write_only, NULL},
-        {"append", append, "O_APPEND"},
-        {"read and append", read_append, "O_APPEND"},
-        {"read only", read_only, "not open for writing"},
-        {"path only", path_only, "not open for writing"},
-        {"a pipe", pipe_end, "not a regular file"},
-        {"a directory", directory, "not a regular file"},
-        {"a device", device, "not a regular file"},
-        {"no descriptor", no_descriptor, "not a regular file"},
+        {"read and write", read_write, NULL, true},
+        {"write only", write_only, NULL, true},
+        {"append", append, "O_APPEND", true},
+        {"read and append", read_append, "O_APPEND", true},
+        {"read only", read_only, "not open for writing", false},
+        {"path only", path_only, "not open for writing", false},
+        {"a pipe", pipe_end, "not a regular file", false},
+        {"a directory", directory, "not a regular file", false},
+        {"a device", device, "not a regular file", false},
+        {"no descriptor", no_descriptor, "not a regular file", false},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct gd_error error = {.field = "", .text = ""};
         int fd = cases[i].open();
-        int result = gd_event_file_check(fd, &error);
+        int result = gd_event_file_check(fd, false, &error);
         cr_expect_eq(result, cases[i].text ? -EBADMSG : 0, "%s: %d %s", cases[i].what, result, error.text);
         if (cases[i].text) {
             cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", cases[i].what);
             cr_expect_str_eq(error.field, "event_file", "%s", cases[i].what);
             cr_expect_not_null(strstr(error.text, cases[i].text), "%s: %s", cases[i].what, error.text);
         }
+        result = gd_event_file_check(fd, true, &error);
+        cr_expect_eq(result, cases[i].resumed_taken ? 0 : -EBADMSG, "%s of a resumed run: %d", cases[i].what, result);
         if (fd >= 0)
             cr_expect_eq(close(fd), 0, "%s: the check must not close it", cases[i].what);
     }
