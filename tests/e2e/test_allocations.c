@@ -37,7 +37,7 @@ static bool launch(void) {
                                      "--runs-per-user=40", "--connections-per-user=40",
                                      "--fds-per-user=123", NULL};
     cr_assert_eq(setenv("STATE_DIRECTORY", state, 1), 0);
-    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_FAILING_ALLOCATIONS"), 1), 0);
+    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
     daemon_process_launch(&daemon_process, directory, arguments, NULL);
     unsetenv("LD_PRELOAD");
     return daemon_process_comes_up(&daemon_process);

@@ -35,7 +35,7 @@ static void map_control(void) {
 }
 
 static void start_daemon(void) {
-    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_FAILING_FILES_LIBRARY"), 1), 0);
+    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
     daemon_process_start(&daemon_process, directory);
     unsetenv("LD_PRELOAD");
 }

@@ -19,7 +19,7 @@ static struct daemon_process daemon_process;
 static void set_up(void) {
     char socket[DAEMON_PATH_BYTES];
     scratch_make(directory);
-    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_HUNG_FILES"), 1), 0);
+    cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
     snprintf(socket, sizeof(socket), "%s/socket", directory);
     const char *const arguments[] = {"--socket", socket, "--workers", "2", "--fds-per-user", "12", NULL};
     daemon_process_launch(&daemon_process, directory, arguments, NULL);
