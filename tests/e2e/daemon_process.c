@@ -15,7 +15,7 @@
 
 #include "scratch.h"
 
-enum { ARGUMENTS_MAX = 8 };
+enum { ARGUMENTS_MAX = 24 };
 
 // Generous: a sanitizer's daemon on a loaded machine. A test that passes never waits this long.
 static const double START_SECONDS = 20.0, STOP_SECONDS = 20.0;

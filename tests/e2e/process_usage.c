@@ -29,13 +29,14 @@ static uint64_t read_numbers(const char *path, const char *const *names) {
 }
 
 struct process_usage process_usage_of(pid_t pid) {
-    static const char *const resident[] = {"VmRSS", NULL};
+    static const char *const resident[] = {"VmRSS", NULL}, *const anonymous[] = {"RssAnon", NULL};
     static const char *const switches[] = {"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches", NULL};
     struct process_usage usage = {.fds = scratch_count_fds(pid)};
     char path[300];
 
     snprintf(path, sizeof(path), "/proc/%d/status", pid);
     usage.resident_kib = read_numbers(path, resident);
+    usage.anonymous_kib = read_numbers(path, anonymous);
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     DIR *threads = opendir(path);
     cr_assert(threads, "no %s", path);

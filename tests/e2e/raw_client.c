@@ -17,7 +17,7 @@
 #include "gradientd/protocol.h"
 #include "scratch.h"
 
-enum { SENT_FDS_MAX = 8 };
+enum { SENT_FDS_MAX = 253 }; // the kernel's SCM_MAX_FD
 
 static const double ANSWER_SECONDS = 20.0;
 

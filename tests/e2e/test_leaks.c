@@ -11,6 +11,7 @@
 #include "gradientd/protocol.h"
 #include "process_usage.h"
 #include "raw_client.h"
+#include "raw_frames.h"
 #include "trainer.h"
 
 enum {
@@ -19,7 +20,6 @@ enum {
     TRAINERS = 4,      // at once
     WARM_UP_PART = 4,  // a quarter more goes before the baseline is taken
     GROWTH_KIB = 1024, // pieces that the allocator keeps differ by 0.3 MiB: 100 bytes a run would be seen, 1 KiB a drop
-    FRAME_BYTES_MAX = 1024,
 };
 
 static const double QUIET_SECONDS = 0.3;
@@ -94,50 +94,6 @@ Test(leaks, runs_opened_and_closed) {
 
 // ---- connections dropped half-way
 
-struct frame {
-    uint8_t data[FRAME_BYTES_MAX];
-    size_t bytes;
-};
-
-// The bytes that `send` would send.
-static void capture(struct frame *frame, void (*send)(struct raw_client *client)) {
-    int sockets[2];
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-    struct raw_client client = {.fd = sockets[0]};
-    send(&client);
-    ssize_t bytes = recv(sockets[1], frame->data, sizeof(frame->data), 0);
-    cr_assert(bytes > (ssize_t)GRADIENTD_FRAME_HEADER_BYTES && bytes < (ssize_t)sizeof(frame->data));
-    frame->bytes = (size_t)bytes;
-    close(sockets[0]);
-    close(sockets[1]);
-}
-
-static void send_hello(struct raw_client *client) {
-    raw_client_say_hello(client, GRADIENTD_PROTOCOL_VERSION);
-}
-
-static void send_open_run(struct raw_client *client) {
-    struct raw_open_run open_run;
-    raw_open_run_init(&open_run);
-    raw_client_send_open_run(client, &open_run);
-}
-
-static void send_attach(struct raw_client *client) {
-    Gradientd__Attach attach = GRADIENTD__ATTACH__INIT;
-    attach.has_memory = attach.memory = attach.has_event_file = attach.event_file = true;
-    raw_client_send_attach(client, &attach, NULL, 0);
-}
-
-static void send_snapshot(struct raw_client *client) {
-    struct raw_snapshot snapshot;
-    raw_snapshot_init(&snapshot, 1, 1, 0);
-    raw_client_send_snapshot(client, &snapshot);
-}
-
-static void send_close_run(struct raw_client *client) {
-    raw_client_send_close_run(client, 1, GRADIENTD__OUTCOME__SUCCESS);
-}
-
 // How a connection ends: the frame, of which this much is sent with so many descriptors.
 struct drop {
     enum raw_stage stage;
@@ -148,36 +104,36 @@ struct drop {
 
 static const struct drop drops[] = {
     {RAW_CONNECTED, NULL, 0, 0},
-    {RAW_CONNECTED, send_hello, 30, 0}, // inside the frame's header
-    {RAW_CONNECTED, send_hello, 90, 0},
-    {RAW_CONNECTED, send_hello, 100, 0}, // Welcome stays unread
+    {RAW_CONNECTED, raw_send_hello, 30, 0}, // inside the frame's header
+    {RAW_CONNECTED, raw_send_hello, 90, 0},
+    {RAW_CONNECTED, raw_send_hello, 100, 0}, // Welcome stays unread
     {RAW_WELCOME, NULL, 0, 0},
-    {RAW_WELCOME, send_open_run, 5, 0},
-    {RAW_WELCOME, send_open_run, 60, 0}, // inside the message or the group table
-    {RAW_WELCOME, send_open_run, 95, 0},
-    {RAW_WELCOME, send_open_run, 100, 0},
+    {RAW_WELCOME, raw_send_open_run, 5, 0},
+    {RAW_WELCOME, raw_send_open_run, 60, 0}, // inside the message or the group table
+    {RAW_WELCOME, raw_send_open_run, 95, 0},
+    {RAW_WELCOME, raw_send_open_run, 100, 0},
     {RAW_LAID_OUT, NULL, 0, 0},
-    {RAW_LAID_OUT, send_attach, 60, 2},  // the descriptors are there, the message is not
-    {RAW_LAID_OUT, send_attach, 100, 1}, // half of what it declares
-    {RAW_LAID_OUT, send_attach, 100, 2}, // while the file is being looked at
-    {RAW_LAID_OUT, send_attach, 100, 3},
+    {RAW_LAID_OUT, raw_send_attach, 60, 2},  // the descriptors are there, the message is not
+    {RAW_LAID_OUT, raw_send_attach, 100, 1}, // half of what it declares
+    {RAW_LAID_OUT, raw_send_attach, 100, 2}, // while the file is being looked at
+    {RAW_LAID_OUT, raw_send_attach, 100, 3},
     {RAW_ATTACHED, NULL, 0, 0},
-    {RAW_ATTACHED, send_snapshot, 20, 0},
-    {RAW_ATTACHED, send_snapshot, 70, 0},
-    {RAW_ATTACHED, send_snapshot, 100, 0}, // while it is being analysed
-    {RAW_ATTACHED, send_snapshot, 100, 1},
-    {RAW_ATTACHED, send_close_run, 80, 0},
-    {RAW_ATTACHED, send_close_run, 100, 0},
+    {RAW_ATTACHED, raw_send_snapshot, 20, 0},
+    {RAW_ATTACHED, raw_send_snapshot, 70, 0},
+    {RAW_ATTACHED, raw_send_snapshot, 100, 0}, // while it is being analysed
+    {RAW_ATTACHED, raw_send_snapshot, 100, 1},
+    {RAW_ATTACHED, raw_send_close_run, 80, 0},
+    {RAW_ATTACHED, raw_send_close_run, 100, 0},
 };
 
 enum { N_DROPS = sizeof(drops) / sizeof(drops[0]) };
 
 static void drop_connection(const struct drop *drop) {
-    struct frame frame = {.bytes = 0};
+    struct raw_frame frame = {.bytes = 0};
     struct raw_client client = raw_client_connect(daemon_process.socket);
     raw_client_advance(&client, drop->stage, event_path);
     if (drop->send)
-        capture(&frame, drop->send);
+        raw_frame_capture(&frame, drop->send);
     int memory = raw_memory_new(client.total_bytes ? client.total_bytes : 1, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     int event_file = open(event_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int fds[] = {memory, event_file, event_file};

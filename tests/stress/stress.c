@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "gradientd/client.h"
+#include "random.h"
 #include "stress.h"
 
 extern char **environ;

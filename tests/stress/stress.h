@@ -14,12 +14,6 @@ struct stress_place {
     char logdir[STRESS_PATH_BYTES];
 };
 
-// The next of a sequence of random numbers (splitmix64); any state is a seed.
-uint64_t stress_random(uint64_t *state);
-
-// One below `bound`, which is above 0.
-uint32_t stress_random_below(uint64_t *state, uint32_t bound);
-
 // Prints a line on stderr and returns -1.
 __attribute__((format(printf, 1, 2))) int stress_fail(const char *format, ...);
 

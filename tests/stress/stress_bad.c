@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "gradientd/client.h"
+#include "random.h"
 #include "stress.h"
 
 enum {

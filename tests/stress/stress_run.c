@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "gradientd/client.h"
+#include "random.h"
 #include "stress.h"
 
 enum {
@@ -34,17 +35,6 @@ struct stress_spec {
     uint32_t copy_threads;
     uint8_t table[TABLE_ELEMENTS * sizeof(float)]; // of random elements, which a gradient repeats
 };
-
-uint64_t stress_random(uint64_t *state) {
-    uint64_t bits = (*state += 0x9e3779b97f4a7c15);
-    bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9;
-    bits = (bits ^ bits >> 27) * 0x94d049bb133111eb;
-    return bits ^ bits >> 31;
-}
-
-uint32_t stress_random_below(uint64_t *state, uint32_t bound) {
-    return (uint32_t)(stress_random(state) % bound);
-}
 
 int stress_fail(const char *format, ...) {
     char line[1024];
