@@ -13,7 +13,8 @@
 
 #include "systemd.h"
 
-enum { LISTEN_BACKLOG = 128 };
+// As many as the kernel lets wait: all trainers of a parallel job connect at the same moment.
+enum { LISTEN_BACKLOG = SOMAXCONN };
 
 static const char LOCK_SUFFIX[] = ".lock";
 
