@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -113,6 +114,21 @@ static void free_run(struct gradientd_run *run) {
     free(run);
 }
 
+// Connects. A daemon whose backlog is full gets as long as it takes to answer what is in it, within *timeout, of which
+// the rest is left.
+static int connect_within(const struct gradientd_options *options, double *timeout, struct gradientd_error *ret_error) {
+    static const struct timespec pause = {.tv_nsec = 1000000};
+    int fd = client_connect(options->socket, options->private_daemon, options->daemon_path, ret_error);
+    double deadline = client_now_monotonic() + *timeout;
+    while (fd == -EAGAIN && client_now_monotonic() < deadline) {
+        nanosleep(&pause, NULL);
+        fd = client_connect(options->socket, options->private_daemon, options->daemon_path, ret_error);
+    }
+    double left = deadline - client_now_monotonic();
+    *timeout = left > 0.0 ? left : 0.0;
+    return fd;
+}
+
 int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
                    struct gradientd_error *ret_error) {
     struct gradientd_error ignored;
@@ -142,10 +158,11 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
     result = allocate(run, options);
     if (result < 0)
         client_fail(error, -result, "a run of %u groups cannot be set up: %s", run->n_groups, strerror(-result));
+    struct gradientd_options attach_options = *options;
     if (result == 0)
-        result = run->socket = client_connect(options->socket, options->private_daemon, options->daemon_path, error);
+        result = run->socket = connect_within(options, &attach_options.connect_timeout, error);
     if (result >= 0)
-        result = client_attach(run, options, error);
+        result = client_attach(run, &attach_options, error);
     if (result < 0) {
         free_run(run);
         return result;

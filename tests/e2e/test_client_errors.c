@@ -2,8 +2,15 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "event_values.h"
 #include "fixture.h"
@@ -52,6 +59,55 @@ Test(client_errors, nobody_at_the_socket) {
     trainer_gradient(1, gradient);
     cr_assert_eq(trainer_submit(run, &step, gradient), GRADIENTD_DETACHED);
     cr_assert_eq(gradientd_close(run, GRADIENTD_SUCCESS), GRADIENTD_DETACHED);
+}
+
+// A listener that has as many connections as it lets wait.
+static int listen_in_vain(const char *path, int *ret_waiting) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    cr_assert(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 0) == 0);
+    *ret_waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(*ret_waiting, (struct sockaddr *)&address, sizeof(address)), 0);
+    return listener;
+}
+
+// Takes the one that waits and the trainer, after a while, and says nothing.
+static pid_t accept_late(int listener) {
+    static const struct timespec a_while = {.tv_nsec = 100000000};
+    pid_t child = fork();
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    nanosleep(&a_while, NULL);
+    accept(listener, NULL, NULL);
+    accept(listener, NULL, NULL);
+    for (;;)
+        pause();
+}
+
+Test(client_errors, full_backlog_is_waited_for) {
+    char path[SCRATCH_PATH_BYTES + 16];
+    int waiting;
+    snprintf(path, sizeof(path), "%s/full", directory);
+    int listener = listen_in_vain(path, &waiting);
+    struct gradientd_options options = trainer_options(path, directory, "late", NULL);
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    options.connect_timeout = 0.2;
+    double start = scratch_now();
+    cr_assert_eq(gradientd_open(&options, &run, &error), -EAGAIN);
+    cr_assert_geq(scratch_now() - start, 0.2);
+    expect_parts(error.text, (const char *const[3]){path, strerror(EAGAIN)});
+
+    options.connect_timeout = 2.0;
+    pid_t child = accept_late(listener);
+    cr_assert_eq(gradientd_open(&options, &run, &error), -ETIMEDOUT);
+    expect_parts(error.text, (const char *const[3]){"did not send Welcome within connect_timeout"});
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(waiting);
+    close(listener);
 }
 
 // ---- steps
