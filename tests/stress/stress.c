@@ -133,8 +133,9 @@ static int train(struct stress *stress, uint64_t *random, int index) {
     char name[32];
     snprintf(name, sizeof(name), "run%d", index);
     uint32_t number = (uint32_t)index % STRESS_SPECS;
-    struct stress_manner manner = {name, transports[stress_random_below(random, 4)],
-                                   stress_random_below(random, 2) == 0};
+    struct stress_manner manner = {.name = name,
+                                   .transport = transports[stress_random_below(random, 4)],
+                                   .in_place = stress_random_below(random, 2) == 0};
     uint64_t hash, first = 0;
     if (stress_run(&stress->place, stress->specs[number], &manner, &hash) < 0)
         return stress_fail("run %d of spec %u failed", index, number);

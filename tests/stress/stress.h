@@ -28,12 +28,23 @@ struct stress_spec;
 struct stress_spec *stress_spec_new(uint64_t seed, uint32_t number);
 void stress_spec_free(struct stress_spec *spec);
 
-// How a run hands over what it submits; of no effect on its event file.
+// How a run hands over what it submits; but for the part of it of no effect on its event file.
 struct stress_manner {
     const char *name; // of the run
     enum gradientd_transport transport;
     bool in_place;
+    int64_t first, last; // a part of what it submits; 0: from the beginning, to the end
+    // Called before each step, and before the run is closed with the number after the last one; NULL: nothing is.
+    void (*before_step)(void *context, struct gradientd_run *run, int64_t step);
+    void *context;
+    void (*warn)(void *context, const char *text); // as of struct gradientd_options
 };
+
+// How many steps there are to submit, numbered from 1.
+int64_t stress_spec_steps(const struct stress_spec *spec);
+
+// The hash of a file. Returns 0 or -1.
+int stress_hash_file(const char *path, uint64_t *ret_hash);
 
 // Opens the run, submits everything and closes it; *ret_hash is the hash of its event file, which is removed. Returns 0
 // or -1. Any thread.

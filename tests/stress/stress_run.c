@@ -100,6 +100,10 @@ void stress_spec_free(struct stress_spec *spec) {
     free(spec);
 }
 
+int64_t stress_spec_steps(const struct stress_spec *spec) {
+    return spec->steps;
+}
+
 // All groups, one after the other.
 static void fill_gradient(const struct stress_spec *spec, int64_t step, uint8_t *gradient) {
     size_t bytes = spec->elements * element_bytes(spec), table_bytes = TABLE_ELEMENTS * element_bytes(spec);
@@ -130,13 +134,20 @@ static int submit(const struct stress_spec *spec, struct gradientd_run *run, con
     return gradientd_submit(run, step, gradients);
 }
 
-static int submit_all(const struct stress_spec *spec, struct gradientd_run *run, bool in_place) {
+static void before_step(const struct stress_manner *manner, struct gradientd_run *run, int64_t step) {
+    if (manner->before_step)
+        manner->before_step(manner->context, run, step);
+}
+
+static int submit_all(const struct stress_spec *spec, struct gradientd_run *run, const struct stress_manner *manner) {
     static const double learning_rate = 1e-3;
     int result = GRADIENTD_OK;
     uint8_t *gradient = malloc(spec->elements * element_bytes(spec));
     if (!gradient)
         return stress_fail("no memory for a gradient");
-    for (int64_t i = 1; i <= spec->steps && result == GRADIENTD_OK; i++) {
+    int64_t first = manner->first ? manner->first : 1, last = manner->last ? manner->last : spec->steps;
+    for (int64_t i = first; i <= last && result == GRADIENTD_OK; i++) {
+        before_step(manner, run, i);
         struct gradientd_scalar loss = {"train/loss", 1.0f / (float)i};
         struct gradientd_step step = {
             .step = i,
@@ -145,13 +156,14 @@ static int submit_all(const struct stress_spec *spec, struct gradientd_run *run,
             .scalars = &loss,
             .n_scalars = 1,
         };
-        result = submit(spec, run, &step, in_place, gradient);
+        result = submit(spec, run, &step, manner->in_place, gradient);
     }
+    before_step(manner, run, last + 1);
     free(gradient);
     return result;
 }
 
-static int hash_file(const char *path, uint64_t *ret_hash) {
+int stress_hash_file(const char *path, uint64_t *ret_hash) {
     uint64_t hash = 0xcbf29ce484222325; // FNV-1a
     FILE *file = fopen(path, "re");
     if (!file)
@@ -181,6 +193,8 @@ static struct gradientd_options describe(const struct stress_place *place, const
     options.max_lag = spec->max_lag;
     options.inflight = spec->inflight;
     options.copy_threads = spec->copy_threads;
+    options.warn = manner->warn;
+    options.first_step = manner->first ? manner->first : 1;
     options.wall_time = 1.7e9;
     options.connect_timeout = options.max_stall = options.close_timeout = 120.0; // nothing is skipped: files compare
     return options;
@@ -194,7 +208,7 @@ int stress_run(const struct stress_place *place, const struct stress_spec *spec,
     if (gradientd_open(&options, &run, &error) < 0)
         return stress_fail("%s: gradientd_open: %s", manner->name, error.text);
     char *path = strdup(gradientd_event_path(run));
-    int submitted = submit_all(spec, run, manner->in_place);
+    int submitted = submit_all(spec, run, manner);
     if (submitted != GRADIENTD_OK)
         stress_fail("%s: a submit returned %d: %s", manner->name, submitted, gradientd_last_error(run));
     int closed = gradientd_close(run, GRADIENTD_SUCCESS);
@@ -202,7 +216,7 @@ int stress_run(const struct stress_place *place, const struct stress_spec *spec,
     if (closed != GRADIENTD_OK)
         stress_fail("%s: gradientd_close returned %d", manner->name, closed);
     else if (path && submitted == GRADIENTD_OK)
-        result = hash_file(path, ret_hash);
+        result = stress_hash_file(path, ret_hash);
     if (path)
         unlink(path);
     free(path);
