@@ -9,7 +9,7 @@ struct process_usage {
     size_t threads;
     uint64_t resident_kib;
     uint64_t anonymous_kib; // of these: its own, without shared memory and files
-    uint64_t switches; // times one of its threads was put on or off a processor: a blocked thread has none
+    uint64_t switches;      // times one of its threads was put on or off a processor: a blocked thread has none
 };
 
 // Fails the test when there is no such process.
