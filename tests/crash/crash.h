@@ -17,9 +17,6 @@ enum { CRASH_PATH_BYTES = 512 };
 double crash_now(void);
 void crash_pause_us(uint32_t microseconds);
 
-// The next of a sequence of random numbers (splitmix64), below `bound`; any state is a seed.
-uint64_t crash_random(uint64_t *state, uint64_t bound);
-
 // Prints a line on stderr and returns -1.
 __attribute__((format(printf, 1, 2))) int crash_fail(const char *format, ...);
 

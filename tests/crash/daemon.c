@@ -30,13 +30,6 @@ void crash_pause_us(uint32_t microseconds) {
     nanosleep(&pause, NULL);
 }
 
-uint64_t crash_random(uint64_t *state, uint64_t bound) {
-    uint64_t bits = (*state += 0x9e3779b97f4a7c15);
-    bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9;
-    bits = (bits ^ bits >> 27) * 0x94d049bb133111eb;
-    return (bits ^ bits >> 31) % bound;
-}
-
 int crash_fail(const char *format, ...) {
     char line[1024];
     va_list arguments;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../stress/random.h"
 #include "client/internal.h"
 #include "crash.h"
 
@@ -76,15 +77,15 @@ static enum kind rarest(const struct kills *kills) {
 
 // Waits for a random instant; two of three lie near what was hit least.
 static void aim(struct kills *kills) {
-    if (crash_random(&kills->random, 3) == 0) {
-        crash_pause_us((uint32_t)crash_random(&kills->random, UNAIMED_US_MAX));
+    if (stress_random_below(&kills->random, 3) == 0) {
+        crash_pause_us(stress_random_below(&kills->random, UNAIMED_US_MAX));
         return;
     }
     enum kind kind = rarest(kills);
     double until = crash_now() + AIM_PATIENCE_US * 1e-6;
     while (!is_near(kills, kind) && crash_now() < until)
         continue;
-    uint32_t pause = (uint32_t)crash_random(&kills->random, AIMED_US_MAX);
+    uint32_t pause = stress_random_below(&kills->random, AIMED_US_MAX);
     if (pause % 2) // at once as often as not: a pause takes 50 us and more
         crash_pause_us(pause);
 }
@@ -159,7 +160,7 @@ static int play_round(struct kills *kills, uint64_t seed) {
 
     if (crash_stream_init(&kills->stream, seed, ELEMENTS_MAX) < 0)
         return -1;
-    kills->daemon->page->write_bytes_max = crash_random(&kills->random, 3) ? SHORT_WRITE_BYTES : 0;
+    kills->daemon->page->write_bytes_max = stress_random_below(&kills->random, 3) ? SHORT_WRITE_BYTES : 0;
     int result = train_under_fire(kills, &path, &steps);
     kills->daemon->page->write_bytes_max = 0;
     if (result == 0)

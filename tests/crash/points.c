@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "../stress/random.h"
 #include "crash.h"
 
 enum { ELEMENTS_MAX = 100000, STEPS = 60, FIRST_KILL_STEP = 10, TIMES_MAX = 5 };
@@ -76,7 +77,7 @@ static int visit_point(struct crash_daemon *daemon, enum gd_fault_point point, u
         crash_stream_open(&stream, daemon->socket, logdir, &run) < 0)
         return -1;
     path = strdup(gradientd_event_path(run));
-    daemon->page->armed_time = comes_once(point) ? 1 : 1 + (uint32_t)crash_random(&random, TIMES_MAX);
+    daemon->page->armed_time = comes_once(point) ? 1 : 1 + stress_random_below(&random, TIMES_MAX);
     daemon->page->armed = 1U + point;
     daemon->page->write_bytes_max = 61;
     int result = train(&visit, &stream, run);

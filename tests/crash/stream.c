@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../stress/random.h"
 #include "crash.h"
 
 enum { TABLE_ELEMENTS = 4096 };
@@ -12,11 +13,11 @@ static const double WALL_TIME = 1.7e9; // of the file's first records
 
 static void draw_groups(struct crash_stream *stream, uint64_t *random, uint64_t elements_max) {
     static const char *const names[CRASH_GROUPS_MAX] = {"0.weight", "0.bias", "2.weight", "2.bias"};
-    uint64_t elements =
-        (uint64_t)pow(10.0, 1.0 + (double)crash_random(random, 1000) / 1000.0 * (log10((double)elements_max) - 1.0));
-    stream->n_groups = 1 + crash_random(random, CRASH_GROUPS_MAX);
+    uint64_t elements = (uint64_t)pow(10.0, 1.0 + (double)stress_random_below(random, 1000) / 1000.0 *
+                                                      (log10((double)elements_max) - 1.0));
+    stream->n_groups = 1 + stress_random_below(random, CRASH_GROUPS_MAX);
     for (size_t i = 0; i < stream->n_groups; i++) {
-        uint64_t numel = elements / stream->n_groups + crash_random(random, 7) + 1;
+        uint64_t numel = elements / stream->n_groups + stress_random_below(random, 7) + 1;
         stream->groups[i] = (struct gradientd_group){.name = names[i], .numel = numel};
         stream->elements += numel;
     }
@@ -26,19 +27,20 @@ int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t eleme
     uint64_t random = seed;
     *stream = (struct crash_stream){.rates = {.beta2 = 0.99, .eps = 1e-8}};
     draw_groups(stream, &random, elements_max);
-    stream->rule = (enum gradientd_rule)(GRADIENTD_SGD + crash_random(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1));
+    stream->rule =
+        (enum gradientd_rule)(GRADIENTD_SGD + stress_random_below(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1));
     stream->shadow = stream->rule == GRADIENTD_AMSGRAD ? GRADIENTD_ADAM : GRADIENTD_AMSGRAD;
-    stream->has_shadow = crash_random(&random, 3) == 0;
-    stream->has_start = stream->rule == GRADIENTD_ADAM && crash_random(&random, 2) == 0;
-    stream->in_place = crash_random(&random, 2) == 0;
-    stream->max_lag = 1 + (uint32_t)crash_random(&random, 6);
-    stream->inflight = 1 + (uint32_t)crash_random(&random, 6);
+    stream->has_shadow = stress_random_below(&random, 3) == 0;
+    stream->has_start = stream->rule == GRADIENTD_ADAM && stress_random_below(&random, 2) == 0;
+    stream->in_place = stress_random_below(&random, 2) == 0;
+    stream->max_lag = 1 + stress_random_below(&random, 6);
+    stream->inflight = 1 + stress_random_below(&random, 6);
     stream->table = malloc(TABLE_ELEMENTS * sizeof(float));
     stream->gradient = malloc(stream->elements * sizeof(float));
     if (!stream->table || !stream->gradient)
         return crash_fail("no memory for a gradient");
     for (size_t i = 0; i < TABLE_ELEMENTS; i++)
-        stream->table[i] = ldexpf((float)crash_random(&random, 1 << 24) - (float)(1 << 23), -23);
+        stream->table[i] = ldexpf((float)stress_random_below(&random, 1 << 24) - (float)(1 << 23), -23);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../stress/random.h"
 #include "crash.h"
 
 enum {
@@ -80,7 +81,7 @@ static _Noreturn void train_until_killed(const struct crash_daemon *daemon, cons
         crash_stream_open(&stream, daemon->socket, logdir, &run) < 0)
         _exit(1);
     progress->opened = true;
-    if (crash_random(&random, 4) == 0) {
+    if (stress_random_below(&random, 4) == 0) {
         pid_t child = fork();
         if (child == 0)
             for (;;)
@@ -96,8 +97,8 @@ static _Noreturn void train_until_killed(const struct crash_daemon *daemon, cons
 
 // Kills it after a random time. Returns 0, or -1 where it had ended before.
 static int kill_trainer(pid_t trainer, uint64_t *random) {
-    int status, number = crash_random(random, 2) ? SIGKILL : SIGABRT;
-    crash_pause_us((uint32_t)crash_random(random, LIFE_US_MAX));
+    int status, number = stress_random_below(random, 2) ? SIGKILL : SIGABRT;
+    crash_pause_us(stress_random_below(random, LIFE_US_MAX));
     kill(trainer, number);
     waitpid(trainer, &status, 0);
     return WIFSIGNALED(status) ? 0 : crash_fail("a trainer ended with 0x%x before it was killed", (unsigned)status);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../stress/random.h"
 #include "../stress/stress.h"
 #include "files.h"
 

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../stress/random.h"
 #include "../stress/stress.h"
 
 enum {
