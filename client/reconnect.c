@@ -83,19 +83,18 @@ static void begin_sending(struct gradientd_run *run, const uint8_t *data, size_t
     run->way_back.unsent_bytes = bytes;
 }
 
-// Returns true when all has left.
-static bool send_rest(struct gradientd_run *run) {
+// Sends what the socket takes. Where it broke, reading tells.
+static void send_rest(struct gradientd_run *run) {
     struct client_way_back *way_back = &run->way_back;
     while (way_back->unsent_bytes > 0) {
         ssize_t sent = send(run->socket, way_back->unsent, way_back->unsent_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0)
-            return false; // a daemon that is gone shows when its answer is read
+            return;
         way_back->unsent += sent;
         way_back->unsent_bytes -= (size_t)sent;
     }
-    return true;
 }
 
 static void connect_again(struct gradientd_run *run) {
@@ -133,12 +132,13 @@ static int renew(struct gradientd_run *run, const char *reason) {
     return GRADIENTD_SKIPPED;
 }
 
-// An Error on the way: whoever holds the run, or has no room for it, may be gone later; memory that this daemon cannot
-// use is given up; all else is for good.
+// An Error on the way: whoever holds the run, or has no room or no memory for it, may do better later; memory that this
+// daemon cannot use is given up; all else is for good.
 static int take_refusal(struct gradientd_run *run, const Gradientd__Error *error) {
     if (error->code == GRADIENTD__ERROR_CODE__MEMORY)
         return renew(run, error->text);
-    if (error->code != GRADIENTD__ERROR_CODE__OWNED && error->code != GRADIENTD__ERROR_CODE__QUOTA)
+    if (error->code != GRADIENTD__ERROR_CODE__OWNED && error->code != GRADIENTD__ERROR_CODE__QUOTA &&
+        error->code != GRADIENTD__ERROR_CODE__INTERNAL)
         return client_detach(run, error->text);
     retreat(run);
     return GRADIENTD_OK;
@@ -218,8 +218,9 @@ int client_come_back(struct gradientd_run *run) {
             if (result != GRADIENTD_OK || run->link == CLIENT_PREPARING)
                 return result;
         }
-        if (run->link == CLIENT_AWAY || !send_rest(run))
+        if (run->link == CLIENT_AWAY)
             return GRADIENTD_OK;
+        send_rest(run);
         Gradientd__DaemonMessage *message;
         int result = client_receive(run, 0.0, &message);
         if (result == 0 && client_now_monotonic() < run->way_back.answer_by)

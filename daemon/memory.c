@@ -91,7 +91,7 @@ int gd_memory_attach_consume(struct gd_memory *memory, int fd, uid_t uid, const 
 
     void *base = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
-        return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory cannot be mapped: %s", strerror(errno));
+        return -errno;
     memory->base = base;
     gd_fault_reach(GD_FAULT_ATTACH_LOCKED);
     return 0;
