@@ -1,0 +1,102 @@
+"""Event files that somebody has cut off, further than the daemon can write them again: what is left and what comes
+later is shown by every reader."""
+
+import os
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from board import START_SECONDS, TensorBoard
+from conftest import wait_until
+from readers import last_step, read_events, read_records, read_scalars, split_records
+from streams import Stream
+from trainer import FIRST_WALL_TIME, Group, Optimizer, ParameterGroup, Run, Trainer
+
+WRITTEN_SECONDS = 30
+LAST_BEFORE = 100  # some 2.5 MB, of which the outbox holds the last
+LAST = 110
+BALLAST = [f"ballast/{i:04}".ljust(240, "-") for i in range(100)]
+
+# How far each file is cut off: its name, and what is left of it as whole records and bytes of another one.
+CUTS = {"emptied": (0, 0), "short": (3, 0), "torn": (30, 11), "torn-header": (30, 1)}
+
+
+def steps_of(run, first, last, seed):
+    for step in Stream(run, seed).steps(last - first + 1, first=first):
+        step.scalars = (("train/loss", 1.0 / step.step), *((tag, float(step.step)) for tag in BALLAST))
+        yield step
+
+
+def end_of(path, records):
+    """Where so many records end."""
+    found, _ = split_records(path.read_bytes())
+    return sum(16 + len(data) for data in found[:records])
+
+
+def write_cut_off(name, daemon, logdir):
+    run = Run([Group("w", 20)], Optimizer("sgd"), [ParameterGroup(0.0, 0.0)], name=name)
+    trainer = Trainer(run, daemon.socket, logdir, echo=True)
+    path = trainer.event_path
+    trainer.send(steps_of(run, 1, LAST_BEFORE, seed=1))
+    wait_until(lambda: last_step(path) == LAST_BEFORE, WRITTEN_SECONDS, "all steps are written")
+    records, more_bytes = CUTS[name]
+    size = path.stat().st_size
+    os.truncate(path, end_of(path, records) + more_bytes)
+    trainer.send(steps_of(run, LAST_BEFORE + 1, LAST, seed=2))
+    trainer.finish()
+    assert path.stat().st_size > size
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cut") / "logs"
+
+
+@pytest.fixture
+def files(daemon, logdir):
+    """name -> event file, of a run each in one directory."""
+    found = {}
+    for name in CUTS:
+        if not (logdir / name).exists():
+            write_cut_off(name, daemon, logdir)
+        (found[name],) = (logdir / name).glob("events.out.tfevents.*")
+    return found
+
+
+def steps_left(name):
+    """Of the two records at a file's beginning none is a step's."""
+    return list(range(1, CUTS[name][0] - 1)) + list(range(LAST_BEFORE + 1, LAST + 1))
+
+
+def test_what_is_left_and_what_comes_later_is_in_the_file(files):
+    for name, path in files.items():
+        assert read_scalars(path)["train/loss"].steps == steps_left(name), name
+        fillers = [event for event in read_events(path) if event.WhichOneof("what") is None]
+        assert fillers and all(event.wall_time == FIRST_WALL_TIME for event in fillers), name
+
+
+def test_python_readers(files):
+    for name, path in files.items():
+        assert len(list(EventFileLoader(str(path)).Load())) == len(read_records(path)), name
+        accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0})
+        accumulator.Reload()
+        assert [point.step for point in accumulator.Scalars("train/loss")] == steps_left(name), name
+        assert accumulator.FirstEventTimestamp() == FIRST_WALL_TIME
+
+
+@pytest.mark.parametrize("load_fast", ["true", "false"])
+def test_tensorboard_shows_it(load_fast, files, logdir):
+    board = TensorBoard(logdir, load_fast)
+
+    def loaded():
+        tags = board.get("/data/plugin/timeseries/tags")
+        shown = board.series("train/loss") if tags and tags["scalars"]["runTagInfo"].keys() == files.keys() else {}
+        return shown.keys() == files.keys() and all(points[-1][0] == LAST for points in shown.values()) and shown
+
+    try:
+        shown = wait_until(loaded, START_SECONDS, f"all runs: {board.messages()}")
+        for name, points in shown.items():
+            assert [step for step, _, _ in points] == steps_left(name), name
+    finally:
+        board.stop()
