@@ -155,7 +155,9 @@ Test(file_faults, a_full_outbox_pauses_its_run_alone) {
 // ---- A limit, and O_APPEND ------------------------------------------------------------------------------------------
 
 static void limit_file_bytes(uint64_t bytes) {
-    const struct rlimit limit = {bytes, RLIM_INFINITY};
+    struct rlimit limit;
+    cr_assert_eq(prlimit(daemon_process.pid, RLIMIT_FSIZE, NULL, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
     cr_assert_eq(prlimit(daemon_process.pid, RLIMIT_FSIZE, &limit, NULL), 0);
 }
 

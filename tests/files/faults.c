@@ -52,7 +52,10 @@ static int end_full_disk(struct files *files) {
 }
 
 static int set_limit(const struct files *files, uint64_t bytes) {
-    const struct rlimit limit = {bytes, RLIM_INFINITY};
+    struct rlimit limit;
+    if (prlimit(files->daemon, RLIMIT_FSIZE, NULL, &limit) < 0)
+        return fail("prlimit");
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
     return prlimit(files->daemon, RLIMIT_FSIZE, &limit, NULL) == 0 ? 0 : fail("prlimit");
 }
 
