@@ -15,10 +15,13 @@
 #include "log.h"
 
 enum {
-    GATHER_MS = 100,        // records gather this long before a write: ten writes a second, well under a reader's poll
-    RETRY_FIRST_MS = 100,   // after an error, doubling ...
-    RETRY_LAST_MS = 5000,   // ... up to this
-    TROUBLE_KINDS_MAX = 4,  // log lines until it is over, however errors take turns
+    GATHER_MS = 100,       // records gather this long before a write: ten writes a second, well under a reader's poll
+    RETRY_FIRST_MS = 100,  // after an error, doubling ...
+    RETRY_LAST_MS = 5000,  // ... up to this
+    TROUBLE_KINDS_MAX = 4, // log lines until it is over, however errors take turns
+    // Of a resumed run's file, what may be missing: what fills it takes a 128th of the room, also in the daemon's own
+    // directory, and how much was written is what the run's memory says.
+    FILLED_BYTES_MAX = 1 << 30,
     STACK_BYTES = 64 << 10, // writes and log lines; above PTHREAD_STACK_MIN
 };
 
@@ -45,7 +48,7 @@ struct gd_event_file {
     struct trouble trouble;
 };
 
-int gd_event_file_check(int fd, bool resumes, struct gd_error *ret_error) {
+int gd_event_file_check(int fd, bool resumes, uint64_t written_bytes, struct gd_error *ret_error) {
     struct stat status;
     int flags = fcntl(fd, F_GETFL);
 
@@ -56,6 +59,10 @@ int gd_event_file_check(int fd, bool resumes, struct gd_error *ret_error) {
     if ((flags & O_APPEND) && !resumes)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
                             "event_file is open with O_APPEND, which makes pwrite ignore its offset");
+    if (written_bytes > FILLED_BYTES_MAX && (uint64_t)status.st_size < written_bytes - FILLED_BYTES_MAX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "event_file",
+                            "event_file has %llu bytes, the run has written %llu; at most %d may be missing",
+                            (unsigned long long)status.st_size, (unsigned long long)written_bytes, FILLED_BYTES_MAX);
     return 0;
 }
 
@@ -147,7 +154,8 @@ static bool accept_file(struct gd_event_file *file) {
     struct gd_error refusal;
     int result = file->output.fd < 0 ? open_file(file, &refusal) : 0;
     if (result == 0)
-        result = gd_event_file_check(file->output.fd, file->options.appended_bytes > 0, &refusal);
+        result = gd_event_file_check(file->output.fd, file->options.appended_bytes > 0, file->options.written_bytes,
+                                     &refusal);
 
     pthread_mutex_lock(&file->mutex);
     file->accepted = result == 0 ? 1 : result;

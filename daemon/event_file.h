@@ -24,8 +24,10 @@ struct gd_event_file_options {
 };
 
 // Checks that `fd` is a regular file open for writing without O_APPEND. Of a run that `resumes` it may have O_APPEND,
-// which is waited for to go away: else the run would be lost for good. Returns 0, or a negative errno with *ret_error.
-__attribute__((warn_unused_result)) int gd_event_file_check(int fd, bool resumes, struct gd_error *ret_error);
+// which is waited for to go away, and less than the `written_bytes` bytes, but for at most a GiB, which is mended: else
+// the run would be lost for good. Returns 0, or a negative errno with *ret_error.
+__attribute__((warn_unused_result)) int gd_event_file_check(int fd, bool resumes, uint64_t written_bytes,
+                                                            struct gd_error *ret_error);
 
 // Starts the thread, which first opens and checks the file: asking a hung file system takes forever too. On success
 // the file owns options->fd. Returns 0, or a negative errno.

@@ -70,12 +70,18 @@ static int write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset)
     return 0;
 }
 
-// One record of `bytes` bytes where the file ends. Its last bytes come last: whoever finds the file cut off here again,
-// after the daemon's end too, finds no whole record.
-static int append_filler(int fd, uint64_t offset, uint64_t bytes, double wall_time) {
-    uint8_t head[HEADER_BYTES + PREFIX_BYTES], *prefix = head + HEADER_BYTES, checksum[CHECKSUM_BYTES];
+// A record of so many bytes: what it begins and ends with.
+struct filler {
+    uint64_t bytes;
+    uint8_t head[HEADER_BYTES + PREFIX_BYTES];
+    uint8_t checksum[CHECKSUM_BYTES];
+};
+
+static void make_filler(struct filler *filler, uint64_t bytes, double wall_time) {
+    uint8_t *head = filler->head, *prefix = head + HEADER_BYTES;
     uint64_t zeros = bytes - FILLER_BYTES_MIN, time_bits;
 
+    filler->bytes = bytes;
     gd_write_u64le(head, bytes - OVERHEAD_BYTES);
     gd_write_u32le(head + LENGTH_BYTES, gd_crc32c_masked(head, LENGTH_BYTES));
     memcpy(&time_bits, &wall_time, sizeof(time_bits));
@@ -83,20 +89,29 @@ static int append_filler(int fd, uint64_t offset, uint64_t bytes, double wall_ti
     gd_write_u64le(prefix + 1, time_bits);
     prefix[1 + sizeof(time_bits)] = UNKNOWN_KEY;
     put_unknown_length(prefix + 1 + sizeof(time_bits) + 1, zeros);
-    gd_write_u32le(checksum, checksum_with_zeros(prefix, PREFIX_BYTES, zeros));
+    gd_write_u32le(filler->checksum, checksum_with_zeros(prefix, PREFIX_BYTES, zeros));
+}
 
-    int result = write_all(fd, head, sizeof(head), offset);
-    return result < 0 ? result : write_all(fd, checksum, sizeof(checksum), offset + bytes - CHECKSUM_BYTES);
+// Where the file ends. Its last bytes come last: whoever finds the file cut off here again, after the daemon's end too,
+// finds no whole record.
+static int append_filler(int fd, uint64_t offset, const struct filler *filler) {
+    int result = write_all(fd, filler->head, sizeof(filler->head), offset);
+    return result < 0
+               ? result
+               : write_all(fd, filler->checksum, sizeof(filler->checksum), offset + filler->bytes - CHECKSUM_BYTES);
 }
 
 int gd_event_repair_fill(int fd, uint64_t from, uint64_t to, double wall_time) {
+    struct filler filler = {0};
     if (to - from < FILLER_BYTES_MIN)
         from = 0;
     if (ftruncate(fd, (off_t)from) < 0)
         return -errno;
     while (to - from >= FILLER_BYTES_MIN) {
         uint64_t bytes = to - from >= FILLER_BYTES_MAX + FILLER_BYTES_MIN ? FILLER_BYTES_MAX : to - from;
-        int result = append_filler(fd, from, bytes, wall_time);
+        if (filler.bytes != bytes)
+            make_filler(&filler, bytes, wall_time);
+        int result = append_filler(fd, from, &filler);
         if (result < 0)
             return result;
         from += bytes;

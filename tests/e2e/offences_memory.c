@@ -243,6 +243,7 @@ COPY(with_forged_rates, gd_run_state_rates(latest_state(), 1)->learning_rate = (
 COPY(with_forged_slots, latest_state()->slots[0].in_use = 1; latest_state()->slots[0].step = INT64_MAX; sign())
 COPY(with_forged_tags, latest_state()->user_tags = UINT32_MAX; sign())
 COPY(written_too_far, ++*written_bytes())
+COPY(with_too_short_a_file, latest_header()->appended_bytes = *written_bytes() = UINT64_C(1) << 40; sign())
 
 OFFENCE(of_another_open_run) {
     int memory = copy_another(client, 1.6e9);
@@ -296,6 +297,7 @@ static const struct offence memory_offences[] = {
     MEMORY(with_forged_tags, "memory is damaged: its state has too many tags"),
     MEMORY(written_too_far, "bytes of the event file are written"),
     MEMORY(of_another_open_run, "memory belongs to a run that was opened with another OpenRun"),
+    OFFENCE_IS(INVALID, with_too_short_a_file, "event_file", "event_file has 0 bytes, the run has written"),
     MEMORY(with_a_name_elsewhere, "memory is damaged"),
 };
 

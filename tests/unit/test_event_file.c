@@ -79,18 +79,32 @@ Test(event_file, only_regular_files_open_for_plain_writing_are_taken) {
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct gd_error error = {.field = "", .text = ""};
         int fd = cases[i].open();
-        int result = gd_event_file_check(fd, false, &error);
+        int result = gd_event_file_check(fd, false, 0, &error);
         cr_expect_eq(result, cases[i].text ? -EBADMSG : 0, "%s: %d %s", cases[i].what, result, error.text);
         if (cases[i].text) {
             cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", cases[i].what);
             cr_expect_str_eq(error.field, "event_file", "%s", cases[i].what);
             cr_expect_not_null(strstr(error.text, cases[i].text), "%s: %s", cases[i].what, error.text);
         }
-        result = gd_event_file_check(fd, true, &error);
+        result = gd_event_file_check(fd, true, 0, &error);
         cr_expect_eq(result, cases[i].resumed_taken ? 0 : -EBADMSG, "%s of a resumed run: %d", cases[i].what, result);
         if (fd >= 0)
             cr_expect_eq(close(fd), 0, "%s: the check must not close it", cases[i].what);
     }
+}
+
+Test(event_file, a_resumed_run_may_miss_a_gibibyte) {
+    const uint64_t most = UINT64_C(1) << 30;
+    struct gd_error error = {.text = ""};
+    int fd = new_file(O_RDWR);
+    cr_assert_eq(pwrite(fd, "records", 7, 0), 7);
+    cr_expect_eq(gd_event_file_check(fd, true, 7, &error), 0);
+    cr_expect_eq(gd_event_file_check(fd, true, most + 7, &error), 0);
+    cr_expect_eq(gd_event_file_check(fd, true, most + 8, &error), -EBADMSG);
+    cr_expect_str_eq(error.text,
+                     "event_file has 7 bytes, the run has written 1073741832; at most 1073741824 may be missing");
+    cr_expect_eq(gd_event_file_check(fd, true, UINT64_MAX, &error), -EBADMSG);
+    close(fd);
 }
 
 // ---- The writer -----------------------------------------------------------------------------------------------------
