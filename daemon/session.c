@@ -189,10 +189,7 @@ static void free_run(uv_work_t *work) {
     gd_run_free(part->session->run); // joins the writer thread, which may be notifying the host still
 }
 
-static void on_run_freed(uv_work_t *work, int status) {
-    struct part *part = work->data;
-    struct gd_session *session = part->session;
-    (void)status;
+static void free_session(struct gd_session *session) {
     session->host->gone(session->host->context, session);
     gd_payload_deinit(&session->payload);
     gd_open_run_free(session->opening);
@@ -201,7 +198,13 @@ static void on_run_freed(uv_work_t *work, int status) {
     free(session);
 }
 
-// Frees the session when no callback can come for it any more.
+static void on_run_freed(uv_work_t *work, int status) {
+    struct part *part = work->data;
+    (void)status;
+    free_session(part->session);
+}
+
+// Frees the session when no callback can come for it any more, which may be now: the last thing to call.
 static void reap(struct gd_session *session) {
     struct gd_run *run = session->run;
     bool run_done =
@@ -225,6 +228,10 @@ static void reap(struct gd_session *session) {
                gd_session_run_name(session), (unsigned long long)run->state->snapshots,
                (unsigned long long)run->state->skipped, (unsigned long long)gd_event_file_written(run->file));
     session->phase = SESSION_FREEING;
+    if (!run) { // at once, so that who comes and goes holds no connections while it is done
+        free_session(session);
+        return;
+    }
     uv_queue_work(session->host->loop, &session->parts[0].work, free_run, on_run_freed);
 }
 
