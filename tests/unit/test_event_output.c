@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -301,4 +302,25 @@ Test(event_output, a_file_that_is_gone_is_an_error) {
     close(output.fd);
     cr_expect_eq(gd_event_output_write(&output), -EBADF);
     output.fd = dup(own_fd);
+}
+
+Test(event_output, a_file_without_a_name_is_written_and_may_get_one) {
+    char link[64], path[64];
+    int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0)
+        cr_skip_test("skipped: this file system has no files without a name");
+    close(output.fd);
+    output.fd = fd;
+    output.unlinked = false;
+    write_steps(2);
+    cr_expect(output.unlinked);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    snprintf(path, sizeof(path), "/tmp/gradientd-test-%d", (int)getpid());
+    cr_assert_eq(linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW), 0);
+    write_steps(2);
+    cr_expect_not(output.unlinked);
+    cr_assert_eq(unlink(path), 0);
+    write_steps(2);
+    cr_expect(output.unlinked);
+    cr_expect_eq(lseek(fd, 0, SEEK_END), (off_t)output.appended_bytes);
 }
