@@ -171,14 +171,17 @@ static void write_records(struct gd_event_file *file) {
     const struct trouble *trouble = &file->trouble;
 
     pthread_mutex_lock(&file->mutex);
-    // the first batch may be empty: of a resumed run's file something may be gone
-    do {
+    if (file->options.appended_bytes == 0) // else something may be gone from a resumed run's file: a look at once
+        gather(file);
+    while (!file->abandoned) {
         turn_trouble(file, write_batch(file));
         if (trouble->retry_ms > 0)
             wait_for(file, trouble->retry_ms, is_abandoned);
+        else if (file->finishing && pending_bytes(file) == 0)
+            break;
         else
             gather(file);
-    } while (!file->abandoned && (trouble->retry_ms > 0 || !file->finishing || pending_bytes(file) > 0));
+    }
     pthread_mutex_unlock(&file->mutex);
 }
 
