@@ -94,7 +94,8 @@ struct client_way_back {
     double retry_at;
     double pause;      // seconds after the next attempt that fails
     double answer_by;  // of the attempt under way
-    bool nobody_there; // the last one found no daemon
+    bool nobody_there; // the last one found no daemon, nor has any since ...
+    double nobody_since;
     bool warned;
     uint8_t hello[CLIENT_HELLO_BYTES_MAX];
     const uint8_t *unsent; // of Hello or OpenRun

@@ -102,14 +102,16 @@ static void connect_again(struct gradientd_run *run) {
     struct gradientd_error error;
     if (client_now_monotonic() < way_back->retry_at)
         return;
-    way_back->nobody_there = false;
-    run->socket = client_connect(way_back->socket, way_back->private_daemon, way_back->daemon_path, &error);
-    if (run->socket < 0) {
-        way_back->nobody_there = run->socket != -EAGAIN; // a full backlog is somebody's
-        run->socket = -1;
+    int socket = client_connect(way_back->socket, way_back->private_daemon, way_back->daemon_path, &error);
+    bool nobody_there = socket < 0 && socket != -EAGAIN; // a full backlog is somebody's
+    if (nobody_there && !way_back->nobody_there)
+        way_back->nobody_since = client_now_monotonic();
+    way_back->nobody_there = nobody_there;
+    if (socket < 0) {
         retreat(run);
         return;
     }
+    run->socket = socket;
     way_back->answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
     begin_sending(run, way_back->hello, client_pack_hello(way_back->hello));
     run->link = CLIENT_GREETING;

@@ -6,6 +6,7 @@
 
 #include "event_values.h"
 #include "fixture.h"
+#include "impostor.h"
 #include "trainer.h"
 
 enum { STEPS = 60 };
@@ -138,4 +139,30 @@ Test(client_return, killed_while_it_is_being_closed) {
         pthread_join(closer, NULL);
         expect_undisturbed(path);
     }
+}
+
+// Somebody took the connection meanwhile, and is gone as well: how long a trainer that closes waits for another daemon
+// counts from then, not from when the first one was lost.
+Test(client_return, closing_waits_for_the_daemon_that_follows_another) {
+    static const double longer_than_a_restart = 3.2;
+    static const struct timespec pause = {.tv_nsec = 20000000}, a_while = {.tv_nsec = 300000000};
+    pthread_t closer;
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "second", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_kill(&daemon_process);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_SILENCE);
+    double end = scratch_now() + longer_than_a_restart;
+    for (int64_t step = 1; scratch_now() < end; step++) {
+        float gradient[TRAINER_NUMEL];
+        struct gradientd_step described = trainer_step(step);
+        trainer_gradient(step, gradient);
+        cr_assert_neq(trainer_submit(run, &described, gradient), GRADIENTD_DETACHED);
+        nanosleep(&pause, NULL);
+    }
+    impostor_stop(impostor);
+    cr_assert_eq(pthread_create(&closer, NULL, close_run, run), 0);
+    nanosleep(&a_while, NULL); // in which it finds nobody
+    daemon_process_start(&daemon_process, directory);
+    pthread_join(closer, NULL);
 }
