@@ -8,6 +8,16 @@
 
 static const double VICTIM_PATIENCE_SECONDS = 30.0;
 
+const char *const attacker_room[] = {"--connections-per-user",
+                                     "1000",
+                                     "--runs-per-user",
+                                     "1000",
+                                     "--fds-per-user",
+                                     "3000",
+                                     "--memory-per-user",
+                                     "50%",
+                                     NULL};
+
 bool attacker_goes_on(const struct attacker *attacker) {
     return scratch_now() < attacker->end;
 }

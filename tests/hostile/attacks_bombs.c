@@ -265,13 +265,13 @@ ATTACK(tags) {
 }
 
 static const struct attack all[] = {
-    {"unpacking", unpacking, .attackers = 3},
-    {"inflating", inflating, .attackers = 2},
-    {"inflating_nothing", inflating_nothing, .attackers = 2},
-    {"huge", huge, .attackers = 3, .keeps_kib = TABLE_KIB},
-    {"groups", groups, .attackers = 2, .keeps_kib = TABLE_KIB},
-    {"patterns", patterns, .attackers = 2, .keeps_kib = TABLE_KIB},
-    {"tags", tags, .attackers = 3},
+    {"unpacking", unpacking, .attackers = 3, .options = attacker_room},
+    {"inflating", inflating, .attackers = 2, .options = attacker_room},
+    {"inflating_nothing", inflating_nothing, .attackers = 2, .options = attacker_room},
+    {"huge", huge, .attackers = 3, .options = attacker_room, .keeps_kib = TABLE_KIB},
+    {"groups", groups, .attackers = 2, .options = attacker_room, .keeps_kib = TABLE_KIB},
+    {"patterns", patterns, .attackers = 2, .options = attacker_room, .keeps_kib = TABLE_KIB},
+    {"tags", tags, .attackers = 3, .options = attacker_room},
 };
 
 struct attacks attacks_bombs(void) {

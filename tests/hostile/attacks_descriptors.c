@@ -241,13 +241,12 @@ ATTACK(pidfds) {
 }
 
 static const char *const many_connections[] = {"--connections-per-user", "200", NULL};
-static const char *const many_fds[] = {"--fds-per-user", "3000", NULL};
 
 static const struct attack descriptors[] = {
-    {"fd_flood", fd_flood, .attackers = 3, .options = many_fds},
-    {"fd_strangers", fd_strangers, .attackers = 3},
+    {"fd_flood", fd_flood, .attackers = 3, .options = attacker_room},
+    {"fd_strangers", fd_strangers, .attackers = 3, .options = attacker_room, .keeps_kib = 8192},
     {"fd_held", fd_held, .attackers = 1, .options = many_connections},
-    {"pidfds", pidfds, .attackers = 3},
+    {"pidfds", pidfds, .attackers = 3, .options = attacker_room},
 };
 
 struct attacks attacks_descriptors(void) {

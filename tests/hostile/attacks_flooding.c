@@ -159,7 +159,7 @@ static const char *const many_connections[] = {"--connections-per-user", "1001",
 static const struct attack flooding[] = {
     {"scalars", scalars, .attackers = 3},
     {"messages", messages, .attackers = 3, .options = few_messages},
-    {"hello", hello, .attackers = 3},
+    {"hello", hello, .attackers = 3, .options = attacker_room},
     {"connects", connects, .attackers = 4},
     {"never_reads", never_reads, .attackers = 2},
     {"thousand", thousand, .attackers = 1, .options = many_connections, .keeps_kib = MANY_CONNECTIONS * 16},

@@ -94,19 +94,9 @@ ATTACK(half_frames) {
         stop_at_each_byte(attacker, steps[i].stage, steps[i].send);
 }
 
-static const char *const room[] = {"--connections-per-user",
-                                   "1000",
-                                   "--runs-per-user",
-                                   "1000",
-                                   "--fds-per-user",
-                                   "3000",
-                                   "--memory-per-user",
-                                   "50%",
-                                   NULL};
-
 static const struct attack lingering[] = {
-    {"slow", slow, .attackers = 4},
-    {"half_frames", half_frames, .attackers = 2, .options = room, .keeps_kib = HELD * 256},
+    {"slow", slow, .attackers = 4, .options = attacker_room},
+    {"half_frames", half_frames, .attackers = 2, .options = attacker_room, .keeps_kib = HELD * 256},
 };
 
 struct attacks attacks_lingering(void) {

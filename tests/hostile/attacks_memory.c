@@ -202,10 +202,10 @@ ATTACK(event_file) {
 }
 
 static const struct attack memory[] = {
-    {"rewriting", rewriting, .attackers = 3},
-    {"punching", punching, .attackers = 2},
-    {"sealing", sealing, .attackers = 2},
-    {"event_file", event_file, .attackers = 3},
+    {"rewriting", rewriting, .attackers = 3, .options = attacker_room},
+    {"punching", punching, .attackers = 2, .options = attacker_room},
+    {"sealing", sealing, .attackers = 2, .options = attacker_room},
+    {"event_file", event_file, .attackers = 3, .options = attacker_room},
 };
 
 struct attacks attacks_memory(void) {

@@ -227,6 +227,18 @@ ATTACK(prying) {
     finish_helper(attacker);
 }
 
+// Where only root is served.
+ATTACK(forbidden) {
+    while (attacker_goes_on(attacker)) {
+        struct raw_client client = raw_client_connect(attacker->socket);
+        raw_send_hello(&client);
+        attacker_expect_error(&client, GRADIENTD__ERROR_CODE__FORBIDDEN, "user");
+        attacker_did(attacker, 1);
+    }
+}
+
+static const char *const only_root[] = {"--allow-users", "root", NULL};
+
 // ---- what a user may take
 
 // A whole run of root's, when the attacker has taken all it can.
@@ -277,8 +289,10 @@ static const char *const little[] = {"--connections-per-user",
                                      NULL};
 
 static const struct attack users[] = {
-    {"robbing", robbing, .attackers = 2, .uid = HOSTILE_OTHER_UID, .prepare = prepare_robbing},
+    {"robbing", robbing, .attackers = 2, .uid = HOSTILE_OTHER_UID, .prepare = prepare_robbing,
+     .options = attacker_room},
     {"prying", prying, .attackers = 1, .uid = HOSTILE_OTHER_UID, .prepare = prepare_prying},
+    {"forbidden", forbidden, .attackers = 3, .uid = HOSTILE_OTHER_UID, .options = only_root},
     {"hoarding", hoarding, .attackers = 1, .uid = HOSTILE_OTHER_UID, .prepare = prepare_hoarding, .options = little},
 };
 

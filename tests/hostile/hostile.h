@@ -30,6 +30,9 @@ struct attacker {
     _Atomic uint64_t *done; // how often all of them have done what they do: it must not stay 0
 };
 
+// Options of a daemon that takes clients which come again sooner than it has let the last ones go.
+extern const char *const attacker_room[];
+
 // Whether there is time for more.
 bool attacker_goes_on(const struct attacker *attacker);
 
