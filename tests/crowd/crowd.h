@@ -9,7 +9,9 @@
 
 enum {
     CROWD_SPECS = 12, // the smaller ones of stress.h: up to 50,000 elements
-    CROWD_PHASES = 6, // in the odd ones trainers are killed, in the even ones the daemon
+    // In the odd ones trainers are killed, in the even ones the daemon. In the last one they close, which a trainer
+    // gives up 3 s after its daemon: on a busy disk a killed one can take as long to be gone.
+    CROWD_PHASES = 7,
 };
 
 struct crowd_trainer {
