@@ -1,7 +1,6 @@
 // Trains a small neural network on handwritten digits while gradientd watches its gradients.
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <zlib.h>
 
 #include <gradientd/client.h>
@@ -9,17 +8,11 @@
 #include "arguments.h"
 #include "attachment.h"
 #include "digits_data.h"
-#include "mlp.h"
-#include "optimizer.h"
+#include "digits_training.h"
 #include "progress.h"
-#include "random.h"
 #include "weights.h"
 
-enum {
-    BATCH = 32,
-    EVALUATION_BATCH = DIGITS_TEST,
-    EVALUATION_INTERVAL = 50, // steps
-};
+enum { EVALUATION_INTERVAL = 50 }; // steps
 
 static const struct example example = {
     .name = "digits",
@@ -35,133 +28,66 @@ static const struct example example = {
                        [OPTIMIZER_ADAFOM] = 0.005},
 };
 
-struct training {
+struct session {
     struct digits_data data;
-    struct random_source source;
-    size_t order[DIGITS_TRAIN]; // of the training images in this epoch
-    size_t n_used;              // of them
-    struct mlp mlp;
-    struct optimizer optimizer;
+    struct digits_training training;
     double train_accuracy, test_accuracy; // 0 to 1, when last evaluated
 };
 
-static int training_init(struct training *training, const struct arguments *arguments) {
-    if (digits_data_read(&training->data, EXAMPLES_DATA "/digits.csv.gz") < 0)
-        return -1;
-
-    random_init(&training->source, arguments->seed);
-    for (size_t i = 0; i < DIGITS_TRAIN; i++)
-        training->order[i] = i;
-    training->n_used = DIGITS_TRAIN; // the first batch begins an epoch
-
-    if (mlp_init(&training->mlp, EVALUATION_BATCH, &training->source) < 0 ||
-        optimizer_init(&training->optimizer, arguments->optimizer, arguments->learning_rate,
-                       training->mlp.n_parameters) < 0) {
-        fprintf(stderr, "digits: out of memory\n");
-        return -1;
-    }
-    return 0;
+static void session_free(struct session *session) {
+    digits_training_deinit(&session->training);
+    free(session);
 }
 
-// Allocates all of it, zeroed; NULL after a line on stderr.
-static struct training *training_new(const struct arguments *arguments) {
-    struct training *training = calloc(1, sizeof(*training));
-    if (!training) {
+// Reads the data and draws the network; NULL after a line on stderr.
+static struct session *session_new(const struct arguments *arguments) {
+    struct session *session = calloc(1, sizeof(*session));
+    if (!session) {
         fprintf(stderr, "digits: out of memory\n");
         return NULL;
     }
-    if (training_init(training, arguments) < 0) {
-        optimizer_deinit(&training->optimizer);
-        mlp_deinit(&training->mlp);
-        free(training);
+    if (digits_data_read(&session->data, EXAMPLES_DATA "/digits.csv.gz") < 0) {
+        session_free(session);
         return NULL;
     }
-    return training;
-}
-
-static void training_free(struct training *training) {
-    optimizer_deinit(&training->optimizer);
-    mlp_deinit(&training->mlp);
-    free(training);
-}
-
-// One optimiser step on the next batch; returns the loss before it. The gradient stays in `mlp.gradients`.
-static double training_step(struct training *training) {
-    struct mlp *mlp = &training->mlp;
-    uint8_t labels[BATCH];
-
-    if (training->n_used + BATCH > DIGITS_TRAIN) {
-        random_shuffle(&training->source, training->order, DIGITS_TRAIN);
-        training->n_used = 0;
+    if (digits_training_init(&session->training, &session->data, arguments->seed, arguments->optimizer,
+                             arguments->learning_rate) < 0) {
+        fprintf(stderr, "digits: out of memory\n");
+        session_free(session);
+        return NULL;
     }
-    for (size_t b = 0; b < BATCH; b++) {
-        size_t image = training->order[training->n_used++];
-        memcpy(mlp_images(mlp) + b * MLP_INPUTS, training->data.pixels[image], sizeof(training->data.pixels[image]));
-        labels[b] = training->data.labels[image];
-    }
-
-    double loss = mlp_loss_and_gradient(mlp, labels, BATCH);
-    optimizer_begin_step(&training->optimizer);
-    for (size_t i = 0; i < mlp->n_parameters; i++)
-        mlp->parameters[i] =
-            (float)optimizer_update(&training->optimizer, i, (double)mlp->parameters[i], (double)mlp->gradients[i]);
-    return loss;
+    return session;
 }
 
-// The share of the images begin..end-1 that the network gets right.
-static double training_accuracy(struct training *training, size_t begin, size_t end) {
-    size_t correct = 0;
-
-    for (size_t first = begin; first < end; first += EVALUATION_BATCH) {
-        size_t n = end - first < EVALUATION_BATCH ? end - first : EVALUATION_BATCH;
-        memcpy(mlp_images(&training->mlp), training->data.pixels[first], n * sizeof(training->data.pixels[first]));
-        correct += mlp_count_correct(&training->mlp, training->data.labels + first, n);
-    }
-    return (double)correct / (double)(end - begin);
-}
-
-static void training_evaluate(struct training *training, int64_t step, struct gradientd_run *run) {
-    training->train_accuracy = training_accuracy(training, 0, DIGITS_TRAIN);
-    training->test_accuracy = training_accuracy(training, DIGITS_TRAIN, DIGITS_COUNT);
+static void session_evaluate(struct session *session, int64_t step, struct gradientd_run *run) {
+    session->train_accuracy = digits_training_accuracy(&session->training, 0, DIGITS_TRAIN);
+    session->test_accuracy = digits_training_accuracy(&session->training, DIGITS_TRAIN, DIGITS_COUNT);
 
     struct gradientd_scalar scalars[] = {
-        {"train/accuracy", (float)training->train_accuracy},
-        {"test/accuracy", (float)training->test_accuracy},
+        {"train/accuracy", (float)session->train_accuracy},
+        {"test/accuracy", (float)session->test_accuracy},
     };
     gradientd_scalars(run, step, 0.0, scalars, sizeof(scalars) / sizeof(scalars[0]));
 }
 
-static struct gradientd_run *training_attach(const struct training *training, const struct arguments *arguments) {
+static struct gradientd_run *session_attach(const struct session *session, const struct arguments *arguments) {
     struct gradientd_group groups[MLP_TENSORS];
-    for (size_t i = 0; i < MLP_TENSORS; i++)
-        groups[i] =
-            (struct gradientd_group){.name = training->mlp.tensors[i].name, .numel = training->mlp.tensors[i].n};
+    digits_training_describe(&session->training, groups);
     return attachment_open(arguments, groups, MLP_TENSORS);
 }
 
-static void training_run(struct training *training, int64_t steps, struct gradientd_run *run) {
+static void session_train(struct session *session, int64_t steps, struct gradientd_run *run) {
     struct progress progress;
-    const void *gradients[MLP_TENSORS];
 
     progress_init(&progress, steps);
-    for (size_t i = 0; i < MLP_TENSORS; i++)
-        gradients[i] = training->mlp.gradients + training->mlp.tensors[i].offset;
-
     for (int64_t step = 1; step <= steps; step++) {
-        double loss = training_step(training);
-
-        struct gradientd_scalar scalars[] = {{"train/loss", (float)loss}};
-        gradientd_submit(run,
-                         &(struct gradientd_step){.step = step,
-                                                  .learning_rates = &training->optimizer.learning_rate,
-                                                  .scalars = scalars,
-                                                  .n_scalars = 1},
-                         gradients);
+        double loss = digits_training_step(&session->training);
+        digits_training_submit(&session->training, run, step, loss);
 
         if (step % EVALUATION_INTERVAL == 0 || step == steps)
-            training_evaluate(training, step, run);
+            session_evaluate(session, step, run);
         if (progress_due(&progress, step))
-            progress_show(&progress, step, "loss %.4f  test accuracy %.1f %%", loss, 100.0 * training->test_accuracy);
+            progress_show(&progress, step, "loss %.4f  test accuracy %.1f %%", loss, 100.0 * session->test_accuracy);
     }
 }
 
@@ -171,19 +97,20 @@ int main(int argc, char **argv) {
     if (outcome != ARGUMENTS_TRAIN)
         return outcome == ARGUMENTS_HELP ? EXIT_SUCCESS : 2;
 
-    struct training *training = training_new(&arguments);
-    if (!training)
+    struct session *session = session_new(&arguments);
+    if (!session)
         return EXIT_FAILURE;
-    struct gradientd_run *run = training_attach(training, &arguments);
-    training_run(training, arguments.steps, run);
+    struct gradientd_run *run = session_attach(session, &arguments);
+    session_train(session, arguments.steps, run);
 
-    printf("train accuracy %.1f %%\n", 100.0 * training->train_accuracy);
-    printf("test accuracy %.1f %%\n", 100.0 * training->test_accuracy);
+    printf("train accuracy %.1f %%\n", 100.0 * session->train_accuracy);
+    printf("test accuracy %.1f %%\n", 100.0 * session->test_accuracy);
     // Tells whether two runs ended at the same weights, to the last bit.
+    const struct mlp *mlp = &session->training.mlp;
     printf("weights crc32 %08lx\n",
-           crc32_z(0, (const unsigned char *)training->mlp.parameters, training->mlp.n_parameters * sizeof(float)));
+           crc32_z(0, (const unsigned char *)mlp->parameters, mlp->n_parameters * sizeof(float)));
     attachment_close(run);
-    int result = weights_write(arguments.weights, training->mlp.parameters, training->mlp.n_parameters);
-    training_free(training);
+    int result = weights_write(arguments.weights, mlp->parameters, mlp->n_parameters);
+    session_free(session);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
