@@ -22,16 +22,27 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+double bench_quantile(double *values, size_t n, double q) {
+    if (n == 0)
+        return (double)NAN;
+    qsort(values, n, sizeof(*values), compare);
+    double place = q * (double)(n - 1);
+    size_t below = (size_t)place;
+    size_t above = below + 1 < n ? below + 1 : below;
+    return values[below] + (place - (double)below) * (values[above] - values[below]);
+}
+
 double bench_series_quantile(const struct bench_series *series, double q) {
     double sorted[BENCH_REPETITIONS_MAX];
-    if (series->n == 0)
-        return (double)NAN;
     memcpy(sorted, series->value, series->n * sizeof(*sorted));
-    qsort(sorted, series->n, sizeof(*sorted), compare);
-    double place = q * (double)(series->n - 1);
-    size_t below = (size_t)place;
-    size_t above = below + 1 < series->n ? below + 1 : below;
-    return sorted[below] + (place - (double)below) * (sorted[above] - sorted[below]);
+    return bench_quantile(sorted, series->n, q);
+}
+
+struct bench_series bench_series_in_units(const struct bench_series *series, double unit) {
+    struct bench_series scaled = {.n = 0};
+    for (size_t i = 0; i < series->n; i++)
+        bench_series_add(&scaled, series->value[i] / unit);
+    return scaled;
 }
 
 struct bench_series bench_series_ratio(const struct bench_series *a, const struct bench_series *b) {

@@ -16,8 +16,14 @@ struct bench_series {
 
 void bench_series_add(struct bench_series *series, double value);
 
-// The quantile `q` from 0 to 1, interpolated; 0.5 is the median. NAN when empty.
+// The quantile `q` from 0 to 1, interpolated; 0.5 is the median. NAN when empty. The values are left sorted.
+double bench_quantile(double *values, size_t n, double q);
+
+// Of a series, which stays as it is.
 double bench_series_quantile(const struct bench_series *series, double q);
+
+// Its values divided by `unit`.
+struct bench_series bench_series_in_units(const struct bench_series *series, double unit);
 
 // a / b, repetition by repetition.
 struct bench_series bench_series_ratio(const struct bench_series *a, const struct bench_series *b);

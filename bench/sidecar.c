@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,35 +20,67 @@ static void pause_ms(long milliseconds) {
     nanosleep(&(struct timespec){milliseconds / 1000, milliseconds % 1000 * 1000000}, NULL);
 }
 
+// A socket's file may be there before it listens, or be left by a daemon that was killed.
 static bool is_listening(const struct bench_daemon *daemon) {
-    struct stat status;
-    return stat(daemon->socket, &status) == 0 && S_ISSOCK(status.st_mode);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, daemon->socket, sizeof(daemon->socket));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        bench_fail("socket: %s", strerror(errno));
+    bool listening = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return listening;
+}
+
+static _Noreturn void become_daemon(const struct bench_daemon *daemon, const struct bench_settings *settings) {
+    char log[BENCH_PATH_BYTES];
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(log, sizeof(log), "%.90s/log", daemon->directory);
+    if (!freopen(log, "w", stderr))
+        _exit(127);
+    execl(settings->daemon, settings->daemon, "--socket", daemon->socket, "--connections-per-user", "1024",
+          "--runs-per-user", "1024", "--fds-per-user", "8192", "--memory-per-user", "80%", "--messages-per-second",
+          "100000000", (char *)NULL);
+    _exit(127);
 }
 
 void bench_daemon_start(struct bench_daemon *daemon, const struct bench_settings *settings) {
+    *daemon = (struct bench_daemon){.pid = 0};
     snprintf(daemon->directory, sizeof(daemon->directory), "/tmp/gradientd-bench-XXXXXX");
     if (!mkdtemp(daemon->directory))
         bench_fail("mkdtemp: %s", strerror(errno));
     snprintf(daemon->socket, sizeof(daemon->socket), "%.90s/socket", daemon->directory);
+    bench_daemon_restart(daemon, settings);
+}
+
+void bench_daemon_restart(struct bench_daemon *daemon, const struct bench_settings *settings) {
     daemon->pid = fork();
     if (daemon->pid < 0)
         bench_fail("fork: %s", strerror(errno));
-    if (daemon->pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        char log[BENCH_PATH_BYTES];
-        snprintf(log, sizeof(log), "%.90s/log", daemon->directory);
-        if (!freopen(log, "w", stderr))
-            _exit(127);
-        execl(settings->daemon, settings->daemon, "--socket", daemon->socket, "--connections-per-user", "1024",
-              "--runs-per-user", "1024", "--fds-per-user", "8192", "--memory-per-user", "80%", "--messages-per-second",
-              "100000000", (char *)NULL);
-        _exit(127);
-    }
+    if (daemon->pid == 0)
+        become_daemon(daemon, settings);
     for (int tries = 0; !is_listening(daemon); tries++) {
         if (waitpid(daemon->pid, NULL, WNOHANG) != 0 || tries == 1000)
             bench_fail("%s does not listen; see %s/log", settings->daemon, daemon->directory);
         pause_ms(5);
     }
+}
+
+void bench_daemon_kill(struct bench_daemon *daemon) {
+    kill(daemon->pid, SIGKILL);
+    if (waitpid(daemon->pid, NULL, 0) < 0)
+        bench_fail("waitpid: %s", strerror(errno));
+}
+
+void bench_daemon_freeze(const struct bench_daemon *daemon) {
+    int status;
+    kill(daemon->pid, SIGSTOP);
+    if (waitpid(daemon->pid, &status, WUNTRACED) < 0 || !WIFSTOPPED(status))
+        bench_fail("the daemon does not stop; see %s/log", daemon->directory);
+}
+
+void bench_daemon_thaw(const struct bench_daemon *daemon) {
+    kill(daemon->pid, SIGCONT);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {

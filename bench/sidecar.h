@@ -21,6 +21,14 @@ struct bench_daemon {
 void bench_daemon_start(struct bench_daemon *daemon, const struct bench_settings *settings);
 void bench_daemon_stop(struct bench_daemon *daemon);
 
+// SIGKILL, and waits for its end. Then another one may be started at the same place, which is waited for as well.
+void bench_daemon_kill(struct bench_daemon *daemon);
+void bench_daemon_restart(struct bench_daemon *daemon, const struct bench_settings *settings);
+
+// SIGSTOP, and waits until it has stopped; SIGCONT.
+void bench_daemon_freeze(const struct bench_daemon *daemon);
+void bench_daemon_thaw(const struct bench_daemon *daemon);
+
 // CPU seconds that process has taken, all threads.
 double bench_cpu_seconds(pid_t pid);
 

@@ -203,13 +203,6 @@ static void add_ratio(struct bench_report *report, const char *name, const struc
     bench_report_row(report, name, &ratio, unit, goal);
 }
 
-static struct bench_series in_units(const struct bench_series *seconds, double unit) {
-    struct bench_series series = {.n = 0};
-    for (size_t i = 0; i < seconds->n; i++)
-        bench_series_add(&series, seconds->value[i] / unit);
-    return series;
-}
-
 static void report_stalls(const struct stalls *stalls, struct bench_report *report) {
     const char *copies = "x memcpy of the same bytes";
     add_ratio(report, "trainer stall, submit, daemon idle", &stalls->submit_idle, &stalls->copy, copies,
@@ -218,14 +211,16 @@ static void report_stalls(const struct stalls *stalls, struct bench_report *repo
               BENCH_AT_MOST(1.15));
     add_ratio(report, "trainer stall, submit, 2 copy threads, daemon idle", &stalls->gather_idle, &stalls->copy, copies,
               BENCH_LESS);
-    struct bench_series commit = in_units(&stalls->commit_idle, 1e-6), busy = in_units(&stalls->commit_busy, 1e-6);
+    struct bench_series commit = bench_series_in_units(&stalls->commit_idle, 1e-6),
+                        busy = bench_series_in_units(&stalls->commit_busy, 1e-6);
     bench_report_row(report, "trainer stall, gradients in the slot, daemon idle", &commit, "us", BENCH_AT_MOST(50));
     bench_report_row(report, "trainer stall, gradients in the slot, daemon busy", &busy, "us", BENCH_AT_MOST(50));
     add_ratio(report, "plain socket stream / submit, idle", &stalls->stream_idle, &stalls->submit_idle, "times less",
               BENCH_AT_LEAST(3));
     add_ratio(report, "plain socket stream / submit, busy", &stalls->stream_busy, &stalls->submit_busy, "times less",
               BENCH_AT_LEAST(5));
-    struct bench_series copy = in_units(&stalls->copy, 1e-3), submit = in_units(&stalls->submit_idle, 1e-3);
+    struct bench_series copy = bench_series_in_units(&stalls->copy, 1e-3),
+                        submit = bench_series_in_units(&stalls->submit_idle, 1e-3);
     bench_report_row(report, "memcpy of the gradient, tensor by tensor", &copy, "ms", BENCH_LESS);
     bench_report_row(report, "submit, daemon idle", &submit, "ms", BENCH_LESS);
 }
