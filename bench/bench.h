@@ -17,6 +17,7 @@ typedef void bench_part(const struct bench_settings *settings, struct bench_repo
 
 bench_part bench_kernels;    // the fused pass against a plain read of the same bytes
 bench_part bench_stalls;     // what a step costs the trainer
+bench_part bench_training;   // the steps of a real training, whatever becomes of the daemon
 bench_part bench_throughput; // snapshots of small models
 bench_part bench_scalars;    // the trainer's own values
 bench_part bench_against;    // what people use today; nothing where settings->python is NULL

@@ -19,6 +19,24 @@ FIELDS = {
     "repetitions": int,
 }
 
+# What the part "training" compares, each with its median and its 99th percentile.
+TRAININGS = (
+    "without gradientd",
+    "without gradientd again",
+    "daemon running",
+    "daemon stopped",
+    "daemon killed",
+    "daemon restarted every second",
+)
+
+
+def check_trainings(rows):
+    """All of them are there, or none where the part was left out."""
+    found = {row["name"]: row for row in rows if row["name"].startswith("training, ")}
+    wanted = {f"training, {quantile}, {of}" for quantile in ("median", "99th percentile") for of in TRAININGS}
+    assert not found or found.keys() == wanted, f"trainings: {sorted(found.keys() ^ wanted)}"
+    assert all(row["value"] > 0 for row in found.values()), found
+
 
 def check(row):
     for field, kind in FIELDS.items():
@@ -65,6 +83,7 @@ def main():
         check(row)
     names = [row["name"] for row in rows]
     assert len(set(names)) == len(names), "two rows have one name"
+    check_trainings(rows)
     print_table(rows, "--markdown" in options)
 
 
