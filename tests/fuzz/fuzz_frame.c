@@ -1,4 +1,4 @@
-// Frames as a socket brings them: the input, once whole and once ending at every byte of its first frames.
+// Frames as a socket brings them: the input, once whole and once ending at every byte of its first frame's start.
 #include <assert.h>
 #include <string.h>
 
@@ -6,7 +6,7 @@
 #include "fuzz.h"
 #include "gradientd/protocol.h"
 
-enum { PREFIX_BYTES_MAX = 64 };
+enum { PREFIX_BYTES_MAX = 16 }; // the header, and a message that begins
 
 // One look at `bytes` bytes; what it says must hold together.
 static int parse(const uint8_t *data, size_t bytes, struct gd_frame *ret_frame) {
@@ -42,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     struct gd_frame frame;
     for (size_t at = 0; at <= bytes; at += frame.head_bytes + frame.payload_bytes) {
         int result = parse(data + at, bytes - at, &frame);
-        parse_prefixes(data + at, bytes - at, result);
+        if (at == 0) // the parser remembers nothing: what holds here holds for the frames that follow
+            parse_prefixes(data, bytes, result);
         if (result != GD_FRAME_COMPLETE)
             return 0;
         uint8_t header[GRADIENTD_FRAME_HEADER_BYTES];
