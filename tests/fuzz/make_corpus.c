@@ -14,6 +14,7 @@
 #include "frame.h"
 #include "gradientd.pb-c.h"
 #include "gradientd/protocol.h"
+#include "open_runs.h"
 
 enum { SEED_BYTES_MAX = 8192 };
 
@@ -33,14 +34,13 @@ static void write_seed(const char *target, const char *name, const uint8_t *data
 }
 
 // One message as a seed of both targets that take messages: as a frame, and in fuzz_decode.c's form.
-static void write_message(const char *name, const Gradientd__ClientMessage *message, const uint8_t *payload,
-                          size_t payload_bytes) {
+static void write_packed(const char *name, const uint8_t *message, size_t message_bytes, const uint8_t *payload,
+                         size_t payload_bytes) {
     uint8_t seed[SEED_BYTES_MAX];
-    size_t message_bytes = gradientd__client_message__get_packed_size(message);
+    uint8_t *end = seed + GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
 
     gd_frame_write_header(seed, (uint32_t)message_bytes, (uint32_t)payload_bytes);
-    gradientd__client_message__pack(message, seed + GRADIENTD_FRAME_HEADER_BYTES);
-    uint8_t *end = seed + GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
+    memcpy(seed + GRADIENTD_FRAME_HEADER_BYTES, message, message_bytes);
     if (payload_bytes > 0)
         memcpy(end, payload, payload_bytes);
     size_t frame_bytes = GRADIENTD_FRAME_HEADER_BYTES + message_bytes + payload_bytes;
@@ -52,14 +52,11 @@ static void write_message(const char *name, const Gradientd__ClientMessage *mess
     write_seed("decode", name, decode, 2 + message_bytes + payload_bytes);
 }
 
-static size_t add_group(uint8_t *table, const char *name, uint64_t numel, uint32_t parameter_group, uint32_t step_lag) {
-    size_t name_bytes = strlen(name);
-    gd_write_u64le(table, numel);
-    gd_write_u32le(table + 8, parameter_group);
-    gd_write_u32le(table + 12, step_lag);
-    table[16] = (uint8_t)name_bytes;
-    memcpy(table + GRADIENTD_TABLE_ENTRY_BYTES, name, name_bytes);
-    return GRADIENTD_TABLE_ENTRY_BYTES + name_bytes;
+static void write_message(const char *name, const Gradientd__ClientMessage *message, const uint8_t *payload,
+                          size_t payload_bytes) {
+    uint8_t packed[SEED_BYTES_MAX / 2];
+    size_t message_bytes = gradientd__client_message__pack(message, packed);
+    write_packed(name, packed, message_bytes, payload, payload_bytes);
 }
 
 static void write_hello(void) {
@@ -72,21 +69,6 @@ static void write_hello(void) {
     write_message("hello", &message, NULL, 0);
     hello.client = client;
     write_message("hello_named", &message, NULL, 0);
-}
-
-static void fill_optimizer(Gradientd__Optimizer *optimizer, int rule) {
-    *optimizer = (Gradientd__Optimizer)GRADIENTD__OPTIMIZER__INIT;
-    optimizer->rule = (Gradientd__Rule)rule;
-    optimizer->has_bias_correction = optimizer->bias_correction = rule == GRADIENTD__RULE__RMSPROP;
-    optimizer->has_maximum_of = rule == GRADIENTD__RULE__AMSGRAD;
-    optimizer->maximum_of = GRADIENTD__MAXIMUM_OF__CORRECTED;
-    optimizer->has_initial_accumulator = optimizer->has_learning_rate_decay = rule == GRADIENTD__RULE__ADAGRAD;
-    optimizer->initial_accumulator = 0.1;
-    optimizer->learning_rate_decay = 0.01;
-    optimizer->has_eps_root = rule == GRADIENTD__RULE__ADAM;
-    optimizer->eps_root = 1e-15;
-    if (rule != GRADIENTD__RULE__ADAGRAD)
-        optimizer->initial_accumulator = optimizer->learning_rate_decay = 0.0;
 }
 
 // What a run that begins in mid-training hands over, by its slot and inline.
@@ -114,66 +96,13 @@ static void write_start_vectors(void) {
     }
 }
 
-// One OpenRun for each rule, with more groups and options the higher the rule's number.
 static void write_open_runs(void) {
-    static char run[] = "a/b=1,c+d-e_f.g";
-    static Gradientd__StreamKind start_streams[] = {GRADIENTD__STREAM_KIND__START_SECOND_MOMENT,
-                                                    GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX};
-    static char any[] = "*", one[] = "?*", none[] = "*x*";
-    static char *include[] = {any, one}, *exclude[] = {none, none};
-    static Gradientd__Rule shadow_rules[] = {GRADIENTD__RULE__AMSGRAD, GRADIENTD__RULE__SGD};
-    for (int rule = GRADIENTD__RULE__SGD; rule <= GRADIENTD__RULE__ADAFOM; rule++) {
-        uint8_t table[512];
-        size_t table_bytes = 0;
+    for (int number = OPEN_RUNS_FIRST; number <= OPEN_RUNS_LAST; number++) {
+        struct open_run_message written;
         char name[32];
-        Gradientd__Stream stream = GRADIENTD__STREAM__INIT;
-        Gradientd__Stream *streams[] = {&stream};
-        Gradientd__ParameterGroup rates = GRADIENTD__PARAMETER_GROUP__INIT;
-        Gradientd__ParameterGroup *parameter_groups[] = {&rates, &rates};
-        Gradientd__Optimizer optimizer;
-        Gradientd__OpenRun body = GRADIENTD__OPEN_RUN__INIT;
-        Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
-
-        stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
-        stream.element_type = GRADIENTD__ELEMENT_TYPE__F32;
-        rates.has_beta2 = rates.has_eps = true;
-        rates.beta2 = 0.999;
-        rates.eps = 1e-8;
-        rates.has_start_learning_rate = rule == GRADIENTD__RULE__AMSGRAD;
-        rates.start_learning_rate = 1e-2;
-        fill_optimizer(&optimizer, rule);
-        for (uint32_t i = 0; i < (uint32_t)rule; i++) {
-            snprintf(name, sizeof(name), "layer%u/w\xc3\xa9ight", i);
-            table_bytes += add_group(table + table_bytes, name, 1 + i, i % 2, i % 3);
-            stream.elements += 1 + i;
-        }
-        stream.has_elements = rule % 2;
-        body.run = run + 2 * (rule % 2);
-        body.wall_time = 1.7e9;
-        body.first_step = rule;
-        body.groups = (uint32_t)rule;
-        body.n_streams = 1;
-        body.streams = streams;
-        body.optimizer = &optimizer;
-        body.n_parameter_groups = 2;
-        body.parameter_groups = parameter_groups;
-        body.n_start_streams = rule == GRADIENTD__RULE__AMSGRAD ? 2 : rule == GRADIENTD__RULE__ADAFOM;
-        body.start_streams = start_streams;
-        body.n_shadow_rules = rule == GRADIENTD__RULE__ADAGRAD ? 2 : 0;
-        body.shadow_rules = shadow_rules;
-        body.has_per_group = body.per_group = rule == GRADIENTD__RULE__ADAFOM;
-        body.n_include = body.n_exclude = rule == GRADIENTD__RULE__ADAFOM ? 2 : 0;
-        body.include = include;
-        body.exclude = exclude;
-        body.has_fold_depth = rule == GRADIENTD__RULE__ADAFOM;
-        body.fold_depth = 1;
-        body.has_max_lag = body.has_inflight = rule > 3;
-        body.max_lag = body.inflight = (uint32_t)rule;
-        body.has_thinning = body.has_absent_counts = body.absent_counts = rule > 5;
-        message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN;
-        message.open_run = &body;
-        snprintf(name, sizeof(name), "open_run_rule%d", rule);
-        write_message(name, &message, table, table_bytes);
+        open_runs_write(number, &written);
+        snprintf(name, sizeof(name), "open_run%d", number);
+        write_packed(name, written.message, written.message_bytes, written.table, written.table_bytes);
     }
 }
 
