@@ -27,6 +27,8 @@ static int restore_slots(struct gd_run *run, struct gd_error *ret_error) {
         const struct gd_slot_state *slot = &state->slots[i];
         if (!slot->in_use)
             continue;
+        if (slot->in_use != 1) // they are counted by it
+            return refuse(ret_error, "a slot in its state is neither free nor in use");
         if (slot->step < 0 || slot->step > state->step || slot->sequence > state->sequence)
             return refuse(ret_error, "a slot in its state is ahead of the run");
         run->slot_use[i] = GD_SLOT_TAKEN;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "record.h"
 #include "support.h"
 
@@ -20,6 +21,7 @@ static const uint64_t numel[GROUPS] = {5, 40, 3};
 struct gd_run *run;
 int memory_fd, event_fd;
 struct gd_error error;
+const char *state_directory;
 static sem_t notified;
 
 static void notify(void *context) {
@@ -49,7 +51,8 @@ int attach(void) {
     struct gd_charge fds = {0};
     struct gd_run_attachment attachment = {
         .memory_fd = dup(memory_fd),
-        .event_fd = dup(event_fd),
+        .event_fd = state_directory ? -1 : dup(event_fd),
+        .state_directory = state_directory,
         .fds = &fds,
         .uid = geteuid(),
         .kernels = &gd_kernels_scalar,
@@ -97,6 +100,15 @@ void free_run(void) {
     gd_run_free(run);
     close(memory_fd);
     close(event_fd);
+}
+
+void sign_image(uint8_t *image, const struct gd_layout *layout, int half) {
+    struct gd_memory_header *header = (void *)(image + layout->header_offset[half]);
+    const struct gd_run_state *state = (const void *)(image + layout->state_offset[half]);
+    if (state->user_tags <= GRADIENTD_USER_TAGS_MAX)
+        header->state_checksum = gd_crc32c(0, state, gd_run_state_used_bytes(state, layout->state_bytes));
+    header->checksum = gd_crc32c(gd_crc32c(0, header, offsetof(struct gd_memory_header, checksum)), &header->sequence,
+                                 sizeof(header->sequence));
 }
 
 struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t step) {

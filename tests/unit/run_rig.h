@@ -12,8 +12,9 @@ enum { GROUPS = 3, EVENTS_MAX = 64 };
 
 // The run under test.
 extern struct gd_run *run;
-extern int memory_fd, event_fd; // the test's own duplicates
-extern struct gd_error error;   // of the last call that failed
+extern int memory_fd, event_fd;     // the test's own duplicates
+extern struct gd_error error;       // of the last call that failed
+extern const char *state_directory; // NULL: the trainer brings the event file
 
 // max_lag 2 and inflight 1: slots 0 to 3.
 struct gd_open_run *small_open_run(void);
@@ -23,6 +24,9 @@ int attach(void);
 void start(struct gd_open_run *open_run); // both
 void start_small(void);
 void free_run(void); // in any phase
+
+// The checksums of a header copy of a memory's image as a trainer could write them.
+void sign_image(uint8_t *image, const struct gd_layout *layout, int half);
 
 // A submission with everything it may point to in its block, as decode makes it.
 struct block {

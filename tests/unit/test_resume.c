@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "crc32c.h"
 #include "run_rig.h"
 #include "support.h"
 
@@ -246,14 +245,8 @@ static struct gd_run_state *state_half(int i) {
     return (void *)(scratch + layout.state_offset[i]);
 }
 
-// The checksums as a trainer could write them.
 static void sign(int i) {
-    struct gd_memory_header *header = header_copy(i);
-    if (state_half(i)->user_tags <= GRADIENTD_USER_TAGS_MAX)
-        header->state_checksum =
-            gd_crc32c(0, state_half(i), gd_run_state_used_bytes(state_half(i), layout.state_bytes));
-    header->checksum = gd_crc32c(gd_crc32c(0, header, offsetof(struct gd_memory_header, checksum)), &header->sequence,
-                                 sizeof(header->sequence));
+    sign_image(scratch, &layout, i);
 }
 
 static void flip(void *byte) {
@@ -291,6 +284,7 @@ FORGE(wall_time, LATEST_STATE->wall_time = (double)NAN)
 FORGE(slot_ahead, LATEST_STATE->slots[0].in_use = 1; LATEST_STATE->slots[0].step = INT64_MAX)
 FORGE(slot_negative, LATEST_STATE->slots[0].in_use = 1; LATEST_STATE->slots[0].step = INT64_MIN)
 FORGE(slot_sequence, LATEST_STATE->slots[0].in_use = 1; LATEST_STATE->slots[0].sequence = UINT64_MAX)
+FORGE(slot_use, LATEST_STATE->slots[0].in_use = 2)
 FORGE(slots_full, for (int i = 0; i < GD_SLOTS_MAX; i++) LATEST_STATE->slots[i] = (struct gd_slot_state){.in_use = 1})
 FORGE(tags_many, LATEST_STATE->user_tags = UINT32_MAX)
 FORGE(tags_more, LATEST_STATE->user_tags++)
@@ -328,6 +322,7 @@ static const struct {
     SPOILT(slot_ahead, "ahead of the run"),
     SPOILT(slot_negative, "ahead of the run"),
     SPOILT(slot_sequence, "ahead of the run"),
+    SPOILT(slot_use, "neither free nor in use"),
     SPOILT(slots_full, "no slot"),
     SPOILT(tags_many, "too many tags"),
     SPOILT(tags_more, "tag"),
