@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "run_accept.h"
 #include "text.h"
 
 static int refuse(struct gd_error *ret_error, const char *what) {
@@ -55,11 +56,14 @@ static int restore_user_tags(struct gd_run *run, struct gd_error *ret_error) {
     return 0;
 }
 
-// Each shadow has seen the steps that the run's own rule has.
+// Each shadow has seen the steps that the run's own rule has: none before all start vectors are there, which then say
+// how far that rule is.
 static int check_shadows(const struct gd_run *run, struct gd_error *ret_error) {
     const struct gd_shadow_state *shadows = gd_run_state_shadows(run->state, run->open_run);
+    bool begun = gd_run_starts_are_complete(run, run->state->starts);
+    uint64_t seen = begun ? run->state->adam.optimizer_step : 0;
     for (uint32_t i = 0; i < run->open_run->n_shadows; i++)
-        if (shadows[i].adam.optimizer_step > run->state->adam.optimizer_step)
+        if (shadows[i].adam.optimizer_step > seen)
             return refuse(ret_error, "a shadow rule in its state is ahead of the run");
     return 0;
 }
