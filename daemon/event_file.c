@@ -232,6 +232,7 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
         .appended_bytes = options->appended_bytes,
         .written_bytes = options->written_bytes,
     };
+    atomic_store_explicit((_Atomic uint64_t *)options->written_word, options->written_bytes, memory_order_release);
     int result = start_thread(file);
     if (result < 0) {
         free(file);

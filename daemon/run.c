@@ -124,13 +124,25 @@ static int take_memory_consume(struct gd_run *run, int fd, uid_t uid, struct gd_
     return result < 0 ? result : gd_run_resume(run, ret_restored, ret_error);
 }
 
+// A first file whose name was not kept is nobody's: the first records, all there are, go into another one.
+static int begin_file_anew(const struct gd_run *run, struct gd_memory_restored *restored, struct gd_error *ret_error) {
+    restored->written_bytes = 0;
+    if (restored->appended_bytes <= run->layout.outbox_bytes)
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory",
+                        "memory is damaged: the first records have %llu bytes, their ring %llu",
+                        (unsigned long long)restored->appended_bytes, (unsigned long long)run->layout.outbox_bytes);
+}
+
 int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment, struct gd_error *ret_error) {
     struct gd_memory_restored restored = {0};
     int past = take_memory_consume(run, attachment->memory_fd, attachment->uid, &restored, ret_error);
     gd_fault_reach(GD_FAULT_ATTACH_RESTORED);
-    if (attachment->event_fd < 0 && !*run->event_name && run->state->sequence == 0)
-        restored.written_bytes = 0; // its first file was not kept: the first records go into another one
-    int result = past < 0 ? past : gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
+    int result = past < 0 ? past : 0;
+    if (result == 0 && attachment->event_fd < 0 && !*run->event_name && run->state->sequence == 0)
+        result = begin_file_anew(run, &restored, ret_error);
+    if (result == 0)
+        result = gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
     if (result < 0) {
         gd_foreign_fd_close(attachment->event_fd, attachment->fds);
         return result;
@@ -140,6 +152,7 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         return result;
     set_phase(run, GD_RUN_ACTIVE);
     if (past == GD_MEMORY_NEW) {
+        gd_memory_store_event_name(&run->memory, ""); // of a new memory only the headers were looked at
         commit(run, gd_run_records_start(run));
         return 0;
     }
