@@ -255,6 +255,65 @@ static void write_records(void) {
     write_seed("record", "empty_record", empty_record, sizeof(empty_record));
 }
 
+// Shadow rules ahead of the start vectors that are still to come: a trainer could end the daemon with it.
+static void write_shadow_ahead(void) {
+    enum { OPEN_RUN = 8, NEW = 1, ADAM = 3, SHADOWS = 9 };
+    static const uint8_t regions[] = {ADAM, SHADOWS};
+    static const uint8_t submissions[] = {3, 0, 5, 3, 1, 5, 0}; // two StartVectors and a step
+    const uint64_t seen[] = {1, 1, 100};                        // steps applied, the first one, the last
+    uint8_t seed[SEED_BYTES_MAX] = {0x06, OPEN_RUN - OPEN_RUNS_FIRST, NEW, sizeof(regions)};
+    size_t bytes = 4;
+    for (size_t i = 0; i < sizeof(regions); i++) {
+        seed[bytes] = regions[i];
+        seed[bytes + 2] = sizeof(seen) - 1;
+        memcpy(seed + bytes + 3, seen, sizeof(seen));
+        bytes += 3 + sizeof(seen);
+    }
+    memcpy(seed + bytes, submissions, sizeof(submissions));
+    write_seed("attach", "shadow_ahead", seed, bytes + sizeof(submissions));
+}
+
+// Attachments in fuzz_attach.c's form: every OpenRun with new memory and with a run's, every image, and every part of a
+// run's memory changed.
+static void write_attachment(const char *name, int open_run, int image, const uint8_t *patches, size_t patches_bytes) {
+    static const uint8_t submissions[] = {
+        3,    0,    100,                                           // StartVectors, where the run has them
+        3,    1,    100,                                           // ...
+        0,                                                         // the next step
+        1,    0x7d, 0,        1,        5, 3, 3, 4, 2, 0xc8, 0, 3, // a Snapshot with all that it may have
+        2,    5,    9,                                             // Scalars
+        6,                                                         // the daemon dies, another goes on
+        0x80,                                                      // a step that waits in the queue
+        4,    3,    192 + 20, 192 + 10,                            // CloseRun
+    };
+    uint8_t seed[SEED_BYTES_MAX] = {0x06, (uint8_t)(open_run - OPEN_RUNS_FIRST), (uint8_t)image};
+    memcpy(seed + 3, patches, patches_bytes);
+    memcpy(seed + 3 + patches_bytes, submissions, sizeof(submissions));
+    write_seed("attach", name, seed, 3 + patches_bytes + sizeof(submissions));
+}
+
+static void write_attachments_of_garbage(void) {
+    enum { IMAGES = 5, RUNNING = 2, REGIONS = 17 };
+    static const uint8_t unchanged[] = {0};
+    char name[32];
+    for (int open_run = OPEN_RUNS_FIRST; open_run <= OPEN_RUNS_LAST; open_run++) {
+        snprintf(name, sizeof(name), "new%d", open_run);
+        write_attachment(name, open_run, 0, unchanged, sizeof(unchanged));
+        snprintf(name, sizeof(name), "running%d", open_run);
+        write_attachment(name, open_run, RUNNING, unchanged, sizeof(unchanged));
+    }
+    for (int image = 0; image < IMAGES; image++) {
+        snprintf(name, sizeof(name), "image%d", image);
+        write_attachment(name, OPEN_RUNS_FIRST + 1, image, unchanged, sizeof(unchanged));
+    }
+    for (int region = 0; region < REGIONS; region++) {
+        const uint8_t patches[] = {2, (uint8_t)region,          0, 7, 1, 0, 0, 0, 0, 0, 0,
+                                   0, (uint8_t)(region | 0x80), 1, 3, 1, 0, 0, 0};
+        snprintf(name, sizeof(name), "region%d", region);
+        write_attachment(name, OPEN_RUNS_LAST - 1, RUNNING, patches, sizeof(patches));
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus DIRECTORY\n");
@@ -270,5 +329,7 @@ int main(int argc, char **argv) {
     write_endings();
     write_payloads();
     write_records();
+    write_attachments_of_garbage();
+    write_shadow_ahead();
     return EXIT_SUCCESS;
 }
