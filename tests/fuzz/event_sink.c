@@ -5,9 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bytes.h"
-#include "crc32c.h"
-#include "event.h"
+#include "check_records.h"
 #include "foreign_fd.h"
 
 struct gd_event_file {
@@ -42,19 +40,6 @@ static void copy(const struct gd_event_file *file, uint64_t offset, uint8_t *to,
     uint64_t first = bytes < until_end ? bytes : until_end;
     memcpy(to, file->options.outbox + at, first);
     memcpy(to + first, file->options.outbox, bytes - first);
-}
-
-// Whole records, with right checksums, and nothing after them.
-static void check_records(const uint8_t *records, uint64_t bytes) {
-    while (bytes > 0) {
-        assert(bytes >= GD_RECORD_OVERHEAD_BYTES);
-        uint64_t data_bytes = gd_read_u64le(records);
-        assert(gd_read_u32le(records + 8) == gd_crc32c_masked(records, 8));
-        assert(data_bytes <= bytes - GD_RECORD_OVERHEAD_BYTES);
-        assert(gd_read_u32le(records + 12 + data_bytes) == gd_crc32c_masked(records + 12, data_bytes));
-        records += GD_RECORD_OVERHEAD_BYTES + data_bytes;
-        bytes -= GD_RECORD_OVERHEAD_BYTES + data_bytes;
-    }
 }
 
 static void check_appended(const struct gd_event_file *file, uint64_t appended_bytes) {

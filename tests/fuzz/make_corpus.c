@@ -314,6 +314,36 @@ static void write_attachments_of_garbage(void) {
     }
 }
 
+// Sessions in fuzz_session.c's form: whole ones of every OpenRun, and each way to leave the way.
+static void write_sessions(void) {
+    enum { ADVANCE, CONNECT, HELLO, OPEN_RUN, ATTACH, SNAPSHOT, INLINE, OTHER = 1 << 5, HALF = 1 << 6, HASTY = 1 << 7 };
+    enum { CLOSE_RUN = 9, REWRITE = 15, OPS = 21, OPEN_RUNS = OPEN_RUNS_LAST - OPEN_RUNS_FIRST + 1 };
+    char name[32];
+    for (uint8_t number = 0; number < OPEN_RUNS; number++) {
+        uint8_t shared[] = {number & 1, CONNECT,        HELLO,           0,         OPEN_RUN, number, ATTACH, 4,
+                            ADVANCE,    ADVANCE,        ADVANCE,         SNAPSHOT,  0x6d,     1,      3,      5,
+                            0,          ADVANCE | HALF, ADVANCE | HASTY, CLOSE_RUN, 200,      250};
+        uint8_t sent_inline[] = {number & 1, CONNECT, HELLO, 0, OPEN_RUN, number, ATTACH, 1,      ADVANCE, ADVANCE,
+                                 ADVANCE,    INLINE,  0,     1, INLINE,   0x20,   0,      INLINE, 0,       5};
+        uint8_t again[] = {0,       CONNECT,         HELLO,   0,       OPEN_RUN,  number,   ATTACH, 0,       ADVANCE,
+                           ADVANCE, ADVANCE | HASTY, CONNECT, HELLO,   0,         OPEN_RUN, number, REWRITE, 9,
+                           1,       ATTACH,          0,       ADVANCE, CLOSE_RUN, 0,        0};
+        snprintf(name, sizeof(name), "shared%d", number);
+        write_seed("session", name, shared, sizeof(shared));
+        snprintf(name, sizeof(name), "inline%d", number);
+        write_seed("session", name, sent_inline, sizeof(sent_inline));
+        snprintf(name, sizeof(name), "again%d", number);
+        write_seed("session", name, again, sizeof(again));
+    }
+    for (uint8_t op = 0; op < OPS; op++) { // with another client beside, in the middle of a run
+        uint8_t seed[] = {
+            0, ADVANCE, ADVANCE, ADVANCE,         ADVANCE,         ADVANCE,         ADVANCE | HASTY, op,     1,
+            2, 3,       4,       ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE};
+        snprintf(name, sizeof(name), "op%d", op);
+        write_seed("session", name, seed, sizeof(seed));
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus DIRECTORY\n");
@@ -331,5 +361,6 @@ int main(int argc, char **argv) {
     write_records();
     write_attachments_of_garbage();
     write_shadow_ahead();
+    write_sessions();
     return EXIT_SUCCESS;
 }
