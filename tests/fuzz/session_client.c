@@ -85,7 +85,7 @@ static ssize_t send_some(struct session_client *client, size_t bytes) {
     if (fds_bytes > 0) {
         header.msg_control = control.bytes;
         header.msg_controllen = CMSG_SPACE(fds_bytes);
-        struct cmsghdr *first = CMSG_FIRSTHDR(&header);
+        struct cmsghdr *first = &control.alignment;
         first->cmsg_level = SOL_SOCKET;
         first->cmsg_type = SCM_RIGHTS;
         first->cmsg_len = CMSG_LEN(fds_bytes);

@@ -197,7 +197,7 @@ static void change_snapshot(struct session_client *client, struct snapshot *snap
     if (options & 32)
         message->n_scalars = 1;
     if (options & 64)
-        message->has_skipped = message->skipped = 1;
+        message->has_skipped = true, message->skipped = 1;
     if (options & 128)
         message->has_applied = true;
 }
