@@ -72,8 +72,8 @@ struct crash_stream {
     float *gradient;   // of the last step; owned
 };
 
-// Returns 0 or -1. `elements_max` is at least 1,000.
-int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t elements_max);
+// With about elements_min to elements_max elements. Returns 0 or -1.
+int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t elements_min, uint64_t elements_max);
 void crash_stream_deinit(struct crash_stream *stream);
 
 // Opens a run of the stream in `logdir`. Returns 0 or -1.

@@ -8,7 +8,9 @@
 #include "crash.h"
 
 enum {
-    KILLS_A_ROUND = 25,     // of one run
+    KILLS_A_ROUND = 25, // of one run
+    ELEMENTS_MIN = 10,
+    ELEMENTS_MANY = 200000, // so many that a kill finds a kernel at work
     ELEMENTS_MAX = 600000,  // more than one worker shares a snapshot from half a million on
     STEPS_AFTERWARDS = 20,  // that the last daemon serves in peace
     SHORT_WRITE_BYTES = 61, // prime to all that records are made of
@@ -154,11 +156,12 @@ static int train_under_fire(struct kills *kills, char **ret_path, int64_t *ret_s
 }
 
 // One run under fire, and the same run in peace.
-static int play_round(struct kills *kills, uint64_t seed) {
+static int play_round(struct kills *kills, uint32_t round, uint64_t seed) {
     char *path = NULL, *expected = NULL;
     int64_t steps = 0;
 
-    if (crash_stream_init(&kills->stream, seed, ELEMENTS_MAX) < 0)
+    if (crash_stream_init(&kills->stream, seed + round, round % 2 == 0 ? ELEMENTS_MANY : ELEMENTS_MIN, ELEMENTS_MAX) <
+        0)
         return -1;
     kills->daemon->page->write_bytes_max = stress_random_below(&kills->random, 3) ? SHORT_WRITE_BYTES : 0;
     int result = train_under_fire(kills, &path, &steps);
@@ -186,7 +189,7 @@ int crash_kill_daemons(struct crash_daemon *daemon, uint32_t count, uint64_t see
     while (kills.kills < count || (kills.hits[rarest(&kills)] < least && kills.kills < 2 * count + KILLS_A_ROUND)) {
         uint32_t left = kills.kills < count ? count - kills.kills : KILLS_A_ROUND;
         kills.wanted = left < KILLS_A_ROUND ? left : KILLS_A_ROUND;
-        if (play_round(&kills, seed + rounds++) < 0)
+        if (play_round(&kills, rounds++, seed) < 0)
             return -1;
     }
     for (enum kind kind = 0; kind < KIND_COUNT; kind++)

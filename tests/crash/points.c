@@ -8,7 +8,7 @@
 #include "../stress/random.h"
 #include "crash.h"
 
-enum { ELEMENTS_MAX = 100000, STEPS = 60, FIRST_KILL_STEP = 10, TIMES_MAX = 5 };
+enum { ELEMENTS_MIN = 10, ELEMENTS_MAX = 100000, STEPS = 60, FIRST_KILL_STEP = 10, TIMES_MAX = 5 };
 
 struct visit {
     struct crash_daemon *daemon;
@@ -73,7 +73,7 @@ static int visit_point(struct crash_daemon *daemon, enum gd_fault_point point, u
     uint64_t random = seed;
 
     snprintf(logdir, sizeof(logdir), "%s/runs", daemon->directory);
-    if (crash_stream_init(&stream, seed, ELEMENTS_MAX) < 0 ||
+    if (crash_stream_init(&stream, seed, ELEMENTS_MIN, ELEMENTS_MAX) < 0 ||
         crash_stream_open(&stream, daemon->socket, logdir, &run) < 0)
         return -1;
     path = strdup(gradientd_event_path(run));

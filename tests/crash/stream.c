@@ -11,10 +11,10 @@ enum { TABLE_ELEMENTS = 4096 };
 static const double PATIENCE = 120.0;  // seconds a submit waits rather than skip its step: files compare
 static const double WALL_TIME = 1.7e9; // of the file's first records
 
-static void draw_groups(struct crash_stream *stream, uint64_t *random, uint64_t elements_max) {
+static void draw_groups(struct crash_stream *stream, uint64_t *random, uint64_t elements_min, uint64_t elements_max) {
     static const char *const names[CRASH_GROUPS_MAX] = {"0.weight", "0.bias", "2.weight", "2.bias"};
-    uint64_t elements = (uint64_t)pow(10.0, 1.0 + (double)stress_random_below(random, 1000) / 1000.0 *
-                                                      (log10((double)elements_max) - 1.0));
+    double share = (double)stress_random_below(random, 1000) / 1000.0;
+    uint64_t elements = (uint64_t)((double)elements_min * pow((double)elements_max / (double)elements_min, share));
     stream->n_groups = 1 + stress_random_below(random, CRASH_GROUPS_MAX);
     for (size_t i = 0; i < stream->n_groups; i++) {
         uint64_t numel = elements / stream->n_groups + stress_random_below(random, 7) + 1;
@@ -23,10 +23,10 @@ static void draw_groups(struct crash_stream *stream, uint64_t *random, uint64_t 
     }
 }
 
-int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t elements_max) {
+int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t elements_min, uint64_t elements_max) {
     uint64_t random = seed;
     *stream = (struct crash_stream){.rates = {.beta2 = 0.99, .eps = 1e-8}};
-    draw_groups(stream, &random, elements_max);
+    draw_groups(stream, &random, elements_min, elements_max);
     stream->rule =
         (enum gradientd_rule)(GRADIENTD_SGD + stress_random_below(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1));
     stream->shadow = stream->rule == GRADIENTD_AMSGRAD ? GRADIENTD_ADAM : GRADIENTD_AMSGRAD;

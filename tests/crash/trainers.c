@@ -15,6 +15,7 @@
 #include "crash.h"
 
 enum {
+    ELEMENTS_MIN = 10,
     ELEMENTS_MAX = 200000,
     LIFE_US_MAX = 60000,
     RESIDENT_KIB_MAX = 4096, // by which the daemon may have grown after all of them: the allocator's slack
@@ -77,7 +78,7 @@ static _Noreturn void train_until_killed(const struct crash_daemon *daemon, cons
     uint64_t random = seed;
 
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    if (crash_stream_init(&stream, seed, ELEMENTS_MAX) < 0 ||
+    if (crash_stream_init(&stream, seed, ELEMENTS_MIN, ELEMENTS_MAX) < 0 ||
         crash_stream_open(&stream, daemon->socket, logdir, &run) < 0)
         _exit(1);
     progress->opened = true;
