@@ -60,3 +60,17 @@ build() {
     echo "building $dir"
     ninja --quiet -C "$dir"
 }
+
+# take_build ARGUMENT...: the build directory with tests that comes first, or else build-test/gcc, becomes $test_build,
+# and what follows $test_arguments.
+# shellcheck disable=SC2034 # used by the scripts that source this file
+take_build() {
+    test_build=$source_dir/build-test/gcc
+    if (($#)) && [[ $1 != -* ]]; then
+        test_build=$1
+        shift
+    fi
+    [[ -d $test_build ]] || fail "there is no build in $test_build; scripts/test makes one, or meson with -Dtests=true"
+    test_build=$(realpath "$test_build")
+    test_arguments=("$@")
+}
