@@ -53,6 +53,25 @@ static void say_bomb(int connection) {
     say(connection, sizeof(frame), 0);
 }
 
+static void say_message(int connection, const Gradientd__DaemonMessage *message) {
+    size_t bytes = gradientd__daemon_message__pack(message, frame + GRADIENTD_FRAME_HEADER_BYTES);
+    gd_write_u32le(frame, (uint32_t)bytes);
+    gd_write_u32le(frame + 4, 0);
+    say(connection, GRADIENTD_FRAME_HEADER_BYTES + bytes, 0);
+}
+
+static void say_welcome(int connection) {
+    char name[] = "impostor";
+    Gradientd__Welcome welcome = GRADIENTD__WELCOME__INIT;
+    welcome.protocol_version = GRADIENTD_PROTOCOL_VERSION;
+    welcome.layout_version = GRADIENTD_LAYOUT_VERSION;
+    welcome.daemon = name;
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME;
+    message.welcome = &welcome;
+    say_message(connection, &message);
+}
+
 static void say_refusal(int connection) {
     enum { TEXT_BYTES = 600 };
     char field[] = "hello", text[TEXT_BYTES + 1] = {0};
@@ -65,10 +84,7 @@ static void say_refusal(int connection) {
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR;
     message.error = &error;
-    size_t bytes = gradientd__daemon_message__pack(&message, frame + GRADIENTD_FRAME_HEADER_BYTES);
-    gd_write_u32le(frame, (uint32_t)bytes);
-    gd_write_u32le(frame + 4, 0);
-    say(connection, GRADIENTD_FRAME_HEADER_BYTES + bytes, 0);
+    say_message(connection, &message);
 }
 
 static void answer(enum impostor_manner manner, int connection, unsigned number) {
@@ -76,9 +92,11 @@ static void answer(enum impostor_manner manner, int connection, unsigned number)
         say_garbage(connection, number);
     if (manner == IMPOSTOR_BOMB)
         say_bomb(connection);
+    if (manner == IMPOSTOR_WELCOMES)
+        say_welcome(connection);
     if (manner == IMPOSTOR_REFUSES)
         say_refusal(connection);
-    if (manner == IMPOSTOR_CLOSES || number >= CONNECTIONS_MAX)
+    if (manner == IMPOSTOR_CLOSES || manner == IMPOSTOR_WELCOMES || number >= CONNECTIONS_MAX)
         close(connection);
 }
 

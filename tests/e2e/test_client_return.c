@@ -141,18 +141,9 @@ Test(client_return, killed_while_it_is_being_closed) {
     }
 }
 
-// Somebody took the connection meanwhile, and is gone as well: how long a trainer that closes waits for another daemon
-// counts from then, not from when the first one was lost.
-Test(client_return, closing_waits_for_the_daemon_that_follows_another) {
-    static const double longer_than_a_restart = 3.2;
-    static const struct timespec pause = {.tv_nsec = 20000000}, a_while = {.tv_nsec = 300000000};
-    pthread_t closer;
-    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "second", &warnings);
-    options.max_stall = 0.0;
-    struct gradientd_run *run = trainer_open(&options);
-    daemon_process_kill(&daemon_process);
-    pid_t impostor = impostor_start(options.socket, IMPOSTOR_SILENCE);
-    double end = scratch_now() + longer_than_a_restart;
+static void submit_for(struct gradientd_run *run, double seconds) {
+    static const struct timespec pause = {.tv_nsec = 20000000};
+    double end = scratch_now() + seconds;
     for (int64_t step = 1; scratch_now() < end; step++) {
         float gradient[TRAINER_NUMEL];
         struct gradientd_step described = trainer_step(step);
@@ -160,9 +151,36 @@ Test(client_return, closing_waits_for_the_daemon_that_follows_another) {
         cr_assert_neq(trainer_submit(run, &described, gradient), GRADIENTD_DETACHED);
         nanosleep(&pause, NULL);
     }
+}
+
+// Somebody took the connection meanwhile, and is gone as well: how long a trainer that closes waits for another daemon
+// counts from then, not from when the first one was lost.
+Test(client_return, closing_waits_for_the_daemon_that_follows_another) {
+    static const double longer_than_a_restart = 3.2;
+    static const struct timespec a_while = {.tv_nsec = 300000000};
+    pthread_t closer;
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "second", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_kill(&daemon_process);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_SILENCE);
+    submit_for(run, longer_than_a_restart);
     impostor_stop(impostor);
     cr_assert_eq(pthread_create(&closer, NULL, close_run, run), 0);
     nanosleep(&a_while, NULL); // in which it finds nobody
     daemon_process_start(&daemon_process, directory);
     pthread_join(closer, NULL);
+}
+
+// The first daemon that came back was gone before it was told of the run, which is not the end of coming back.
+Test(client_return, daemon_that_dies_after_its_welcome_is_followed_by_another) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "welcome", &warnings);
+    options.max_stall = 0.0;
+    struct gradientd_run *run = trainer_open(&options);
+    daemon_process_kill(&daemon_process);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_WELCOMES);
+    submit_for(run, 0.3);
+    impostor_stop(impostor);
+    daemon_process_start(&daemon_process, directory);
+    trainer_close(run);
 }
