@@ -54,6 +54,15 @@ int gd_holdings_charge_run(struct gd_holdings *holdings, const struct gd_open_ru
     return result;
 }
 
+void gd_holdings_keep_memory(struct gd_holdings *holdings, bool has_memfd) {
+    struct gd_charge memfd = {0};
+    gd_charge_move(&holdings->fds, has_memfd, &memfd);
+    gd_charge_release(&holdings->fds);
+    holdings->fds = memfd;
+    gd_charge_release(&holdings->run);
+    gd_charge_release(&holdings->connection);
+}
+
 void gd_holdings_release(struct gd_holdings *holdings) {
     gd_charge_release(&holdings->fds);
     gd_charge_release(&holdings->memory);

@@ -1,6 +1,8 @@
 // What one client holds of its user's quota, from accept until nothing of it is left in the daemon.
 #pragma once
 
+#include <stdbool.h>
+
 #include "layout.h"
 #include "quota.h"
 
@@ -37,6 +39,10 @@ __attribute__((warn_unused_result)) int gd_holdings_charge_table(struct gd_holdi
 __attribute__((warn_unused_result)) int gd_holdings_charge_run(struct gd_holdings *holdings,
                                                                const struct gd_open_run *open_run,
                                                                struct gd_error *ret_error);
+
+// Its connection is closed, its event file written and closed: what is left are the memory and, where that is a memfd,
+// its descriptor, which take their time to free.
+void gd_holdings_keep_memory(struct gd_holdings *holdings, bool has_memfd);
 
 // Takes {0} too, and leaves it behind.
 void gd_holdings_release(struct gd_holdings *holdings);

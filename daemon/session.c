@@ -232,6 +232,7 @@ static void reap(struct gd_session *session) {
         free_session(session);
         return;
     }
+    gd_holdings_keep_memory(&session->holdings, run->memory.fd >= 0);
     uv_queue_work(session->host->loop, &session->parts[0].work, free_run, on_run_freed);
 }
 

@@ -31,6 +31,7 @@ enum {
     SOFT_DESCRIPTORS = 256,
     FDS_A_RUN = 3, // that the daemon holds at least: socket, memory or pidfd, event file
     TRAINERS_MAX = 4096,
+    TRAINERS_MANY = 64, // of whom some are killed for sure
     KILL_WITHIN_US = 20000,
     POLL_WITHIN_US = 3000,
     RUN_KIB_MAX = 512, // of the daemon's own memory; twice what these runs were measured to take
@@ -284,8 +285,8 @@ static void report(const struct stage *stage, uint64_t seed, double seconds) {
         stage->busy_daemons_killed, seconds, with_all->fds, (unsigned long long)before->anonymous_kib,
         (unsigned long long)with_all->anonymous_kib, (unsigned long long)(own_kib / trainers),
         (unsigned long long)stage->peak_kib, (unsigned long long)stage->shared_peak_kib / 1024);
-    cr_assert_gt(stage->n_remains, 0);
-    cr_assert_gt(stage->busy_daemons_killed, 0);
+    cr_assert(trainers < TRAINERS_MANY || stage->n_remains > 0);
+    cr_assert(trainers < TRAINERS_MANY || stage->busy_daemons_killed > 0);
     cr_assert(!CROWD_MEMORY || stage->peak_kib <= before->anonymous_kib + (uint64_t)RUN_KIB_MAX * trainers,
               "the daemon took more than %d KiB a run of its own", RUN_KIB_MAX);
 }
