@@ -76,7 +76,7 @@ void session_client_shutdown(struct session_client *client) {
 static ssize_t send_some(struct session_client *client, size_t bytes) {
     union {
         char bytes[CMSG_SPACE(sizeof(client->unsent_fds))];
-        struct cmsghdr alignment;
+        struct cmsghdr header;
     } control = {{0}};
     struct iovec vector = {client->unsent, bytes};
     struct msghdr header = {.msg_iov = &vector, .msg_iovlen = 1};
@@ -85,11 +85,10 @@ static ssize_t send_some(struct session_client *client, size_t bytes) {
     if (fds_bytes > 0) {
         header.msg_control = control.bytes;
         header.msg_controllen = CMSG_SPACE(fds_bytes);
-        struct cmsghdr *first = &control.alignment;
-        first->cmsg_level = SOL_SOCKET;
-        first->cmsg_type = SCM_RIGHTS;
-        first->cmsg_len = CMSG_LEN(fds_bytes);
-        memcpy(CMSG_DATA(first), client->unsent_fds, fds_bytes);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(fds_bytes);
+        memcpy(CMSG_DATA(&control.header), client->unsent_fds, fds_bytes);
     }
     ssize_t sent = sendmsg(client->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0)

@@ -196,8 +196,8 @@ static void change_snapshot(struct session_client *client, struct snapshot *snap
         message->n_parameter_groups = 1;
     if (options & 32)
         message->n_scalars = 1;
-    if (options & 64)
-        message->has_skipped = true, message->skipped = 1;
+    message->has_skipped = options & 64;
+    message->skipped = 1;
     if (options & 128)
         message->has_applied = true;
 }
