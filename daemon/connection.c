@@ -192,7 +192,8 @@ static int take_fds(struct gd_connection *connection, struct msghdr *header, str
     return result;
 }
 
-// One recvmsg, and what comes of it. Descriptors that nobody pays for stay outside: the kernel drops them.
+// One recvmsg, and what comes of it. Descriptors that nobody pays for stay outside: the kernel drops them. (It would
+// fill the padding of CMSG_SPACE with one more.)
 static void receive(struct gd_connection *connection) {
     union {
         char bytes[CMSG_SPACE(GRADIENTD_FDS_MAX * sizeof(int))];
@@ -206,7 +207,7 @@ static void receive(struct gd_connection *connection) {
     struct msghdr header = {.msg_iov = &vector,
                             .msg_iovlen = 1,
                             .msg_control = control.bytes,
-                            .msg_controllen = charged == 0 ? sizeof(control.bytes) : 0};
+                            .msg_controllen = charged == 0 ? CMSG_LEN(GRADIENTD_FDS_MAX * sizeof(int)) : 0};
 
     ssize_t bytes = recvmsg(connection->fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     int failure = errno;
