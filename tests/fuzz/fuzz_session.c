@@ -2,6 +2,8 @@
 // u8 kind | HALF | OTHER | HASTY  and what it takes. After each op the daemon settles, unless it is a hasty one.
 #include <assert.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -123,6 +125,21 @@ static uint64_t open_fds(void) {
     return open;
 }
 
+static void check_fds(uint64_t open_before) {
+    uint64_t changed = open_fds() ^ open_before;
+    for (int fd = 0; fd < FDS_CHECKED; fd++) {
+        char path[32], target[64] = "nothing";
+        if (!(changed >> fd & 1))
+            continue;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        ssize_t bytes = readlink(path, target, sizeof(target) - 1);
+        fprintf(stderr, "descriptor %d was %s, it is now %.*s\n", fd, open_before >> fd & 1 ? "open" : "closed",
+                bytes < 0 ? (int)sizeof(target) : (int)bytes, target);
+    }
+    if (changed)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     static bool started;
     struct session_input input = {data, bytes};
@@ -152,6 +169,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     session_host_end();
     for (int i = 0; i < CLIENTS; i++)
         session_client_deinit(&clients[i]);
-    assert(open_fds() == open_before);
+    check_fds(open_before);
     return 0;
 }
