@@ -32,8 +32,8 @@ struct trainer {
     const struct situation *situation;
     struct bench_daemon daemon;
     struct bench_keeper keeper;
-    struct gradientd_run *run; // NULL: trains without
     unsigned warnings;
+    struct gradientd_run *run; // NULL: trains without
     int64_t step;
     double seconds[STEPS_MAX];        // of each step that was timed in this repetition
     size_t n, n_taken;                // of them, and of those that the daemon was to see
