@@ -61,11 +61,12 @@ build() {
     ninja --quiet -C "$dir"
 }
 
-# take_build ARGUMENT...: the build directory with tests that comes first, or else build-test/gcc, becomes $test_build,
-# and what follows $test_arguments.
+# take_build NAME ARGUMENT...: the build directory with tests that comes first in the arguments, or else build-test/NAME,
+# becomes $test_build, and what follows $test_arguments.
 # shellcheck disable=SC2034 # used by the scripts that source this file
 take_build() {
-    test_build=$source_dir/build-test/gcc
+    test_build=$source_dir/build-test/$1
+    shift
     if (($#)) && [[ $1 != -* ]]; then
         test_build=$1
         shift
