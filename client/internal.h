@@ -83,19 +83,19 @@ struct client_way_back {
     uint8_t *open_run; // the frame
     size_t open_run_bytes;
     char *socket; // as the options name it, with what follows
-    bool private_daemon;
     char *daemon_path;
     char *logdir;
     char *run_name;
     struct client_renewal *renewal; // owned: the last one, NULL: none yet
-    bool renews;                    // it has not led to Attached yet
 
     double lost_at; // CLOCK_MONOTONIC seconds, like the others
     double retry_at;
-    double pause;      // seconds after the next attempt that fails
-    double answer_by;  // of the attempt under way
-    bool nobody_there; // the last one found no daemon, nor has any since ...
+    double pause;     // seconds after the next attempt that fails
+    double answer_by; // of the attempt under way
     double nobody_since;
+    bool private_daemon; // as the options say
+    bool nobody_there;   // the last attempt found no daemon, nor has any since nobody_since
+    bool renews;         // `renewal` has not led to Attached yet
     bool warned;
     uint8_t hello[CLIENT_HELLO_BYTES_MAX];
     const uint8_t *unsent; // of Hello or OpenRun
