@@ -86,7 +86,7 @@ struct client_way_back {
     char *daemon_path;
     char *logdir;
     char *run_name;
-    struct client_renewal *renewal; // owned: the last one, NULL: none yet
+    struct client_renewal *renewal; // owned: the last one, with what the ones before have left; NULL: none yet
 
     double lost_at; // CLOCK_MONOTONIC seconds, like the others
     double retry_at;
@@ -95,7 +95,7 @@ struct client_way_back {
     double nobody_since;
     bool private_daemon; // as the options say
     bool nobody_there;   // the last attempt found no daemon, nor has any since nobody_since
-    bool renews;         // `renewal` has not led to Attached yet
+    bool renews;         // a renewal has begun, and not led to Attached yet
     bool warned;
     uint8_t hello[CLIENT_HELLO_BYTES_MAX];
     const uint8_t *unsent; // of Hello or OpenRun
@@ -292,13 +292,19 @@ int client_renewal_make(struct gradientd_run *run, Gradientd__DaemonMessage *lay
 // Gives them to the run once they are there. Returns 1, 0 where they are not, or a negative errno with run->error set.
 int client_renewal_take(struct gradientd_run *run);
 
-// Waits for its thread. NULL is allowed.
+// The run's event file is another one. `path` is taken over; the old one stays with the trainer until the run ends.
+void client_renewal_replace_path(struct gradientd_run *run, char *path);
+
+// Frees all that renewals have left, without waiting for what is under way. Not in a forked child. NULL is allowed.
 void client_renewal_free(struct client_renewal *renewal);
 
 // ---- memory.c
 
 // Whether the layout is one that this client can use.
 bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout);
+
+// Unmaps it, whole pages, without keeping other threads from mapping theirs for long.
+void client_unmap(uint8_t *memory, uint64_t bytes);
 
 // Creates and maps the shared memory. Returns the memfd (the caller's) or a negative errno with *ret_error set.
 int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout, struct gradientd_error *ret_error);
@@ -408,8 +414,8 @@ int client_find_room(struct gradientd_run *run, int64_t *ret_slot);
 // Sends CloseRun and waits at most close_timeout until the event file is complete. Returns a gradientd_result.
 int client_end(struct gradientd_run *run, enum gradientd_outcome outcome);
 
-// ---- signals.c: what a write may raise, in this thread, and nobody is to see: SIGPIPE, and SIGXFSZ where it goes
-// beyond RLIMIT_FSIZE, which a memfd's size is measured by as well
+// ---- signals.c: what a write may raise, in this thread, and nobody is to see: SIGPIPE; SIGXFSZ where it goes beyond
+// RLIMIT_FSIZE, which a memfd's size is measured by as well; SIGTTOU where a job in the background writes to a terminal
 
 struct client_held_signals {
     sigset_t mask, pending; // of before
@@ -428,6 +434,9 @@ void client_block_signals(sigset_t *ret_mask);
 void client_print_warning(const char *line);
 
 // ---- open.c
+
+// Puts '?' for control characters: a text may hold the words of what is no daemon.
+void client_make_printable(char *text);
 
 // Formats into `error`, one line without control characters, and returns -code.
 __attribute__((format(printf, 3, 4))) int client_fail(struct gradientd_error *error, int code, const char *format, ...);

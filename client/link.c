@@ -1,25 +1,31 @@
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "internal.h"
 
 void client_warn(const struct gradientd_run *run, const char *reason, const char *consequence) {
     char line[sizeof(run->error.text) + 64];
-    snprintf(line, sizeof(line), "gradientd: %s; %s%s", reason, consequence, run->warn ? "" : "\n");
-    if (run->warn)
+    snprintf(line, sizeof(line) - 1, "gradientd: %s; %s", reason, consequence); // 1: for the end of a line
+    client_make_printable(line);
+    if (run->warn) {
         run->warn(run->warn_context, line);
-    else
-        client_print_warning(line);
+        return;
+    }
+    strcat(line, "\n");
+    client_print_warning(line);
 }
 
 int client_detach(struct gradientd_run *run, const char *reason) {
+    char copy[sizeof(run->error.text)]; // the reason may be the run's own error
+    snprintf(copy, sizeof(copy), "%s", reason);
     if (run->socket >= 0)
         close(run->socket);
     run->socket = -1;
     run->link = CLIENT_LOST;
-    client_fail(&run->error, ECONNRESET, "%s", reason);
-    if (!run->way_back.warned)
+    client_fail(&run->error, ECONNRESET, "%s", copy);
+    if (!run->way_back.warned || run->way_back.renews) // that it goes on elsewhere was said, and is not so
         client_warn(run, run->error.text, "training goes on without it");
     return GRADIENTD_DETACHED;
 }

@@ -7,7 +7,12 @@
 
 #include "internal.h"
 
-enum { SLOTS_MAX = 4096 }; // far above any the daemon hands out
+enum {
+    SLOTS_MAX = 4096, // far above any the daemon hands out
+    // Of what is mapped or unmapped at once: another thread's mmap() and munmap() wait for it, which malloc() may need.
+    // Populating takes 0.6 s a gigabyte, so this takes 0.6 ms.
+    PIECE_BYTES = 1 << 20,
+};
 
 const Gradientd__StreamLayout *client_find_stream(const Gradientd__Layout *layout, Gradientd__StreamKind kind) {
     for (size_t i = 0; i < layout->n_streams; i++)
@@ -83,7 +88,9 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
     run->notices = (void *)(run->memory + layout->notices_offset);
     run->commits = (void *)(run->memory + layout->commits_offset);
 #ifdef MADV_POPULATE_WRITE
-    madvise(run->slots.base, run->slots.count * run->slots.stride_bytes, MADV_POPULATE_WRITE);
+    uint64_t bytes = run->slots.count * run->slots.stride_bytes;
+    for (uint64_t at = 0; at < bytes; at += PIECE_BYTES)
+        madvise(run->slots.base + at, bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES, MADV_POPULATE_WRITE);
 #endif
     return run->slots.used_sequence ? 0 : client_fail(ret_error, ENOMEM, "out of memory");
 }
@@ -98,6 +105,11 @@ static int make_whole(int fd, uint64_t total_bytes) {
                      : 0;
     client_release_signals(&held);
     return result;
+}
+
+void client_unmap(uint8_t *memory, uint64_t bytes) {
+    for (uint64_t at = 0; at < bytes; at += PIECE_BYTES)
+        munmap(memory + at, bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES);
 }
 
 int client_create_memory(struct gradientd_run *run, const Gradientd__Layout *layout,

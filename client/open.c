@@ -9,15 +9,19 @@
 
 #include "internal.h"
 
+void client_make_printable(char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int client_fail(struct gradientd_error *error, int code, const char *format, ...) {
     va_list arguments;
     error->code = code;
     va_start(arguments, format);
     vsnprintf(error->text, sizeof(error->text), format, arguments);
     va_end(arguments);
-    for (char *text = error->text; *text; text++) // it may hold the words of what is no daemon
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
+    client_make_printable(error->text);
     return -code;
 }
 

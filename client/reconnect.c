@@ -83,6 +83,11 @@ static void begin_sending(struct gradientd_run *run, const uint8_t *data, size_t
     run->way_back.unsent_bytes = bytes;
 }
 
+// A daemon has its time from the last that went on: a trainer may look only once in a long step.
+static void expect_answer(struct client_way_back *way_back) {
+    way_back->answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
+}
+
 // Sends what the socket takes. Where it broke, reading tells.
 static void send_rest(struct gradientd_run *run) {
     struct client_way_back *way_back = &run->way_back;
@@ -94,6 +99,7 @@ static void send_rest(struct gradientd_run *run) {
             return;
         way_back->unsent += sent;
         way_back->unsent_bytes -= (size_t)sent;
+        expect_answer(way_back);
     }
 }
 
@@ -112,7 +118,7 @@ static void connect_again(struct gradientd_run *run) {
         return;
     }
     run->socket = socket;
-    way_back->answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
+    expect_answer(way_back);
     begin_sending(run, way_back->hello, client_pack_hello(way_back->hello));
     run->link = CLIENT_GREETING;
 }
@@ -124,8 +130,6 @@ static int renew(struct gradientd_run *run, const char *reason) {
     if (way_back->renews)
         return client_detach(run, reason);
     client_warn(run, reason, "the run goes on in a new event file");
-    client_renewal_free(way_back->renewal);
-    way_back->renewal = NULL;
     if (client_renewal_begin(run) < 0)
         return client_detach(run, "no memory for another attachment");
     way_back->renews = true;
@@ -149,9 +153,10 @@ static int take_refusal(struct gradientd_run *run, const Gradientd__Error *error
 // What was sent and is not committed is sent again.
 static void resume(struct gradientd_run *run, const Gradientd__Attached *attached) {
     run->link = CLIENT_ATTACHED;
+    char *path = run->way_back.renews && attached->event_path ? strdup(attached->event_path) : NULL;
+    if (path)
+        client_renewal_replace_path(run, path);
     run->way_back.renews = false;
-    if (!run->event_path && attached->event_path)
-        run->event_path = strdup(attached->event_path);
     run->way_back.pause = FIRST_PAUSE;
     client_output_rewind(&run->output, attached->committed_sequence);
 }
@@ -159,7 +164,7 @@ static void resume(struct gradientd_run *run, const Gradientd__Attached *attache
 static int send_attach(struct gradientd_run *run) {
     if (client_send_attach(run->socket, &run->way_back.fds) < 0)
         return client_lose(run, "the daemon went away");
-    run->way_back.answer_by = client_now_monotonic() + ANSWER_TIMEOUT;
+    expect_answer(&run->way_back);
     run->link = CLIENT_ATTACHING;
     return GRADIENTD_OK;
 }
@@ -203,6 +208,7 @@ static int take_answer(struct gradientd_run *run, Gradientd__DaemonMessage *mess
         result = client_lose(run, "the daemon sent something unexpected");
     } else if (run->link == CLIENT_GREETING) {
         begin_sending(run, way_back->open_run, way_back->open_run_bytes);
+        expect_answer(way_back);
         run->link = CLIENT_DESCRIBING;
     } else {
         resume(run, message->attached);
@@ -241,7 +247,8 @@ int client_come_back(struct gradientd_run *run) {
 int client_wait_to_come_back(struct gradientd_run *run, double deadline) {
     enum { PAUSE_MS = 5 };
     while (run->link != CLIENT_ATTACHED && client_now_monotonic() < deadline) {
-        struct pollfd answer = {.fd = run->socket, .events = POLLIN}; // a negative descriptor only waits
+        bool prepares = run->link == CLIENT_PREPARING; // for which a negative descriptor only waits
+        struct pollfd answer = {.fd = prepares ? -1 : run->socket, .events = POLLIN};
         poll(&answer, 1, PAUSE_MS);
         int result = client_come_back(run);
         if (result != GRADIENTD_OK)

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "frame.h"
@@ -18,17 +17,23 @@ static struct {
     _Atomic uint32_t waiting, notices;
 } no_memory;
 
+enum { NEW_MEMORY_SLACK_BYTES = 64 << 20 };
+
+// Shared with the thread, which outlives a run that is closed meanwhile: whoever is the second to be done with it frees
+// it.
 struct client_renewal {
-    const struct gradientd_run *run;
-    uint8_t *retired; // the old memory
+    struct client_renewal *before; // owned: the one before, for the memory it has lent
+    char *old_path;                // owned: of the event file before
+    uint8_t *retired;              // the old memory
     uint64_t retired_bytes;
     bool lent; // the trainer may still read from it: it stays until the run ends
     struct client_fds retired_fds;
 
-    pthread_t thread;
-    bool started;
-    _Atomic bool done;
+    bool started; // there is a thread
+    _Atomic bool made_all;
+    _Atomic bool left;                // by the run or by the thread, whichever is first
     Gradientd__DaemonMessage *layout; // owned
+    char *logdir, *run_name;          // owned: as the way back has them
 
     // what the thread makes
     struct gradientd_run made; // its memory, and nothing else of it
@@ -38,22 +43,32 @@ struct client_renewal {
     struct gradientd_error error;
 };
 
-void client_renewal_free(struct client_renewal *renewal) {
-    if (!renewal)
-        return;
-    if (renewal->started)
-        pthread_join(renewal->thread, NULL);
+static void free_one(struct client_renewal *renewal) {
     if (renewal->retired)
-        munmap(renewal->retired, renewal->retired_bytes);
+        client_unmap(renewal->retired, renewal->retired_bytes);
     client_close_fds(&renewal->retired_fds);
     if (renewal->made.memory)
-        munmap(renewal->made.memory, renewal->made.memory_bytes);
+        client_unmap(renewal->made.memory, renewal->made.memory_bytes);
     free(renewal->made.slots.used_sequence);
     client_close_fds(&renewal->fds);
+    if (renewal->event_path)
+        unlink(renewal->event_path); // a file without a step would show as a run
     free(renewal->event_path);
+    free(renewal->old_path);
+    free(renewal->logdir);
+    free(renewal->run_name);
     if (renewal->layout)
         gradientd__daemon_message__free_unpacked(renewal->layout, NULL);
     free(renewal);
+}
+
+void client_renewal_free(struct client_renewal *renewal) {
+    while (renewal) {
+        struct client_renewal *before = renewal->before;
+        if (!renewal->started || atomic_exchange(&renewal->left, true))
+            free_one(renewal);
+        renewal = before;
+    }
 }
 
 // Beyond the room for what is unsent it is dropped, as ever.
@@ -161,14 +176,22 @@ static void retire_memory(struct gradientd_run *run, struct client_renewal *rene
     run->notices_seen = 0;
 }
 
+static int copy_names(const struct client_way_back *way_back, struct client_renewal *renewal) {
+    renewal->logdir = way_back->logdir ? strdup(way_back->logdir) : NULL;
+    renewal->run_name = strdup(way_back->run_name ? way_back->run_name : "");
+    return (way_back->logdir && !renewal->logdir) || !renewal->run_name ? -ENOMEM : 0;
+}
+
 int client_renewal_begin(struct gradientd_run *run) {
     struct client_renewal *renewal = calloc(1, sizeof(*renewal));
     if (!renewal)
         return -ENOMEM;
-    renewal->run = run;
     renewal->fds = CLIENT_NO_FDS;
-    int result = carry_over(run);
+    int result = copy_names(&run->way_back, renewal);
+    if (result == 0)
+        result = carry_over(run);
     retire_memory(run, renewal);
+    renewal->before = run->way_back.renewal;
     run->way_back.renewal = renewal;
     if (result == 0)
         result = describe_anew(run);
@@ -178,11 +201,9 @@ int client_renewal_begin(struct gradientd_run *run) {
 }
 
 static int make_event_file(struct client_renewal *renewal) {
-    const struct client_way_back *way_back = &renewal->run->way_back;
-    if (!way_back->logdir) // the daemon makes one
+    if (!renewal->logdir) // the daemon makes one
         return 0;
-    int fd = client_create_event_file(way_back->logdir, way_back->run_name ? way_back->run_name : "",
-                                      &renewal->event_path, &renewal->error);
+    int fd = client_create_event_file(renewal->logdir, renewal->run_name, &renewal->event_path, &renewal->error);
     renewal->fds.event_file = fd;
     return fd < 0 ? fd : 0;
 }
@@ -192,7 +213,7 @@ static void *make(void *context) {
     struct client_renewal *renewal = context;
 
     if (!renewal->lent) {
-        munmap(renewal->retired, renewal->retired_bytes);
+        client_unmap(renewal->retired, renewal->retired_bytes);
         renewal->retired = NULL;
     }
     client_close_fds(&renewal->retired_fds);
@@ -205,30 +226,39 @@ static void *make(void *context) {
         renewal->result = make_event_file(renewal);
     if (renewal->result == 0)
         renewal->fds.pidfd = client_open_own_pidfd();
-    renewal->done = true;
+    renewal->made_all = true;
+    if (atomic_exchange(&renewal->left, true))
+        free_one(renewal);
     return NULL;
 }
 
 int client_renewal_make(struct gradientd_run *run, Gradientd__DaemonMessage *layout) {
     struct client_renewal *renewal = run->way_back.renewal;
+    pthread_attr_t attributes;
+    pthread_t thread;
     sigset_t before;
-    if (!client_layout_fits(run, layout->layout)) {
+    // the memory is the trainer's: whoever answers must not choose how much of it
+    if (!client_layout_fits(run, layout->layout) ||
+        layout->layout->total_bytes > 2 * renewal->retired_bytes + NEW_MEMORY_SLACK_BYTES) {
         gradientd__daemon_message__free_unpacked(layout, NULL);
         return -EPROTO;
     }
     renewal->layout = layout;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     client_block_signals(&before);
-    renewal->started = pthread_create(&renewal->thread, NULL, make, renewal) == 0;
+    renewal->started = true;
+    int result = pthread_create(&thread, &attributes, make, renewal);
+    renewal->started = result == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return renewal->started ? 0 : -EAGAIN;
+    pthread_attr_destroy(&attributes);
+    return -result;
 }
 
 int client_renewal_take(struct gradientd_run *run) {
     struct client_renewal *renewal = run->way_back.renewal;
-    if (!renewal->done)
+    if (!renewal->made_all)
         return 0;
-    pthread_join(renewal->thread, NULL);
-    renewal->started = false;
     if (renewal->result < 0)
         return client_fail(&run->error, -renewal->result, "%s", renewal->error.text);
     run->memory = renewal->made.memory;
@@ -239,10 +269,17 @@ int client_renewal_take(struct gradientd_run *run) {
     run->notices = renewal->made.notices;
     run->commits = renewal->made.commits;
     run->way_back.fds = renewal->fds;
-    free(run->event_path);
-    run->event_path = renewal->event_path; // NULL: Attached will tell
     renewal->made = (struct gradientd_run){0};
     renewal->fds = CLIENT_NO_FDS;
+    if (renewal->event_path)
+        client_renewal_replace_path(run, renewal->event_path);
     renewal->event_path = NULL;
     return 1;
+}
+
+void client_renewal_replace_path(struct gradientd_run *run, char *path) {
+    struct client_renewal *renewal = run->way_back.renewal;
+    free(renewal->old_path);
+    renewal->old_path = run->event_path;
+    run->event_path = path;
 }

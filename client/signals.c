@@ -4,7 +4,7 @@
 
 #include "internal.h"
 
-static const int held_numbers[] = {SIGPIPE, SIGXFSZ};
+static const int held_numbers[] = {SIGPIPE, SIGXFSZ, SIGTTOU};
 
 void client_hold_signals(struct client_held_signals *ret_held) {
     sigset_t writing;
