@@ -228,7 +228,6 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
         .step_records_max = options->step_records_max,
         .written_word = options->written_word,
         .wall_time = options->wall_time,
-        .batch_end = options->appended_bytes,
         .appended_bytes = options->appended_bytes,
         .written_bytes = options->written_bytes,
     };

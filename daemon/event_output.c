@@ -35,42 +35,65 @@ static void store_written(struct gd_event_output *output, uint64_t written) {
     atomic_store_explicit(&output->written_bytes, written, memory_order_release);
 }
 
-// Lowers written_bytes to `to`, unless the ring does not hold the file's bytes from there on any more.
+// Lowers written_bytes to `to`, and returns from which byte of the file on the ring holds everything, now and as long
+// as written_bytes stays there. That is not above what written_bytes was.
 //
 // A commit may be under way that was allowed when written_bytes was higher. It overwrites up to step_records_max bytes
-// of the ring from appended_bytes on: of the file, those before `held`. It is the only one, and no later one does more.
-// For before a commit is allowed (gd_run_next()), the one before has stored appended_bytes, and then written_bytes is
-// loaded; here written_bytes is stored, and then appended_bytes loaded. All four are sequentially consistent, so one of
-// the two sees the other's store: either the commit's room is counted from `to`, or appended_bytes is here what it
-// begins at.
-static bool go_back(struct gd_event_output *output, uint64_t to) {
+// of the ring from appended_bytes on. It is the only one, and no later one does more. For before a commit is allowed
+// (gd_run_next()), the one before has stored appended_bytes, and then written_bytes is loaded; here written_bytes is
+// stored, and then appended_bytes loaded. All four are sequentially consistent, so one of the two sees the other's
+// store: either the commit's room is counted from `to`, or appended_bytes is here what it begins at.
+static uint64_t hold_from(struct gd_event_output *output, uint64_t to) {
     uint64_t written = output->written_bytes;
     atomic_store(&output->written_bytes, to);
     uint64_t end = atomic_load(&output->appended_bytes) + output->step_records_max;
     uint64_t held = end > output->outbox_bytes ? end - output->outbox_bytes : 0;
-    if (to < held) {
-        atomic_store(&output->written_bytes, written); // from here on the ring holds everything, as ever
-        return false;
-    }
-    store_written(output, to);
-    return true;
+    if (held > written)
+        held = written;
+    return held > to ? held : to;
 }
 
-// The file is not to be relied on from byte `end` on. Goes back to there, or fills what is lost.
-static int repair(struct gd_event_output *output, uint64_t end) {
-    unsigned long long written = output->written_bytes;
-    if (go_back(output, end)) {
-        gd_event_output_log(output, GD_LOG_WARNING, "cut off at byte %llu of %llu: written again from there",
-                            (unsigned long long)end, written);
-        return 0;
-    }
-    uint64_t from = gd_event_repair_find_end(output->fd, end), to = output->batch_end;
-    int result = gd_event_repair_fill(output->fd, from, to, output->wall_time);
+// Whether the ring holds a record's header that lies at `offset` of the file. Its checksum and a length that can be are
+// proof enough.
+static bool is_header(const struct gd_event_output *output, uint64_t offset) {
+    uint8_t header[GD_EVENT_REPAIR_HEADER_BYTES];
+    uint64_t data_bytes;
+    for (size_t i = 0; i < sizeof(header); i++)
+        header[i] = output->outbox[(offset + i) % output->outbox_bytes];
+    return gd_event_repair_is_header(header, &data_bytes) && data_bytes <= output->step_records_max;
+}
+
+// Where the first record begins that lies at or behind byte `from`, or where all of them end; with room for a filler
+// behind byte `end`, if it needs one.
+static uint64_t find_next(const struct gd_event_output *output, uint64_t end, uint64_t from) {
+    uint64_t appended = output->appended_bytes, at = from;
+    while (at < appended && !((at == end || at - end >= GD_EVENT_REPAIR_FILLER_BYTES_MIN) && is_header(output, at)))
+        at++;
+    return at;
+}
+
+// The file is not to be relied on from byte `good` on. Cuts it off where a record ends, and goes on from there with
+// what the ring holds; what neither has is filled.
+static int repair(struct gd_event_output *output, uint64_t good) {
+    uint64_t end, written = output->written_bytes;
+    int result = gd_event_repair_find_end(output->fd, good, &end);
     if (result < 0)
         return result;
-    store_written(output, to);
-    gd_event_output_log(output, GD_LOG_ERROR, "cut off at byte %llu of %llu: records from byte %llu to %llu are lost",
-                        (unsigned long long)end, written, (unsigned long long)from, (unsigned long long)to);
+    uint64_t next = find_next(output, end, hold_from(output, end));
+    result = gd_event_repair_fill(output->fd, end, next, output->wall_time);
+    if (result < 0) {
+        atomic_store(&output->written_bytes, written); // from here on the ring holds everything, as ever
+        return result;
+    }
+    store_written(output, next);
+    if (next == end)
+        gd_event_output_log(output, GD_LOG_WARNING, "cut off at byte %llu of %llu: written again from there",
+                            (unsigned long long)good, (unsigned long long)written);
+    else
+        gd_event_output_log(output, GD_LOG_ERROR,
+                            "cut off at byte %llu of %llu: records from byte %llu to %llu are lost",
+                            (unsigned long long)good, (unsigned long long)written, (unsigned long long)end,
+                            (unsigned long long)next);
     return 0;
 }
 
@@ -92,9 +115,8 @@ static int look(struct gd_event_output *output, bool *ret_at_end) {
         return GD_EVENT_OUTPUT_APPENDS;
     tell_unlinked(output, status.st_nlink == 0);
     uint64_t size = (uint64_t)status.st_size;
-    int result = size < output->written_bytes ? repair(output, size) : 0;
     *ret_at_end = size <= output->written_bytes;
-    return result;
+    return size < output->written_bytes ? repair(output, size) : 0;
 }
 
 // Looks again after a batch that began at byte `start`. Where the file was cut off meanwhile, what was written at its
@@ -159,7 +181,6 @@ int gd_event_output_write(struct gd_event_output *output) {
     if (result != 0)
         return result;
     uint64_t start = output->written_bytes;
-    output->batch_end = end;
     result = write_until(output, end, at_end);
     int changed = look_again(output, start, at_end);
     return result < 0 ? result : changed;

@@ -17,7 +17,6 @@ struct gd_event_output {
     uint64_t step_records_max;       // room for as many bytes is there before a commit begins
     uint64_t *written_word;          // in shared memory: stored, never read
     double wall_time;                // of what fills the place of lost records
-    uint64_t batch_end;              // of the last batch; a record ends here, and it is not below written_bytes
     bool unlinked;                   // no directory has the file any more
     _Atomic uint64_t appended_bytes; // stored by whoever appends
     _Atomic uint64_t written_bytes;  // stored by the writer alone, see gd_event_file_written()

@@ -1,5 +1,6 @@
 #include "event_repair.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 enum {
     LENGTH_BYTES = 8,
     CHECKSUM_BYTES = 4,
-    HEADER_BYTES = LENGTH_BYTES + CHECKSUM_BYTES,
+    HEADER_BYTES = GD_EVENT_REPAIR_HEADER_BYTES,
     OVERHEAD_BYTES = HEADER_BYTES + CHECKSUM_BYTES,
 
     WALL_TIME_KEY = 1 << 3 | 1, // 8 bytes
@@ -20,24 +21,34 @@ enum {
     UNKNOWN_LENGTH_BYTES = 4,   // always: else there would be sizes that no record has
     PREFIX_BYTES = 1 + sizeof(double) + 1 + UNKNOWN_LENGTH_BYTES,
 
-    FILLER_BYTES_MIN = OVERHEAD_BYTES + PREFIX_BYTES,
+    FILLER_BYTES_MIN = GD_EVENT_REPAIR_FILLER_BYTES_MIN,
     FILLER_BYTES_MAX = 1 << 20, // readers hold a whole record in memory
 };
+static_assert(HEADER_BYTES == LENGTH_BYTES + CHECKSUM_BYTES, "see the header file");
+static_assert(FILLER_BYTES_MIN == OVERHEAD_BYTES + PREFIX_BYTES, "see the header file");
 
-uint64_t gd_event_repair_find_end(int fd, uint64_t bytes) {
-    uint64_t end = 0;
+bool gd_event_repair_is_header(const uint8_t *header, uint64_t *ret_data_bytes) {
+    *ret_data_bytes = gd_read_u64le(header);
+    return gd_read_u32le(header + LENGTH_BYTES) == gd_crc32c_masked(header, LENGTH_BYTES);
+}
+
+int gd_event_repair_find_end(int fd, uint64_t bytes, uint64_t *ret_end) {
+    uint64_t end = 0, data_bytes;
     uint8_t header[HEADER_BYTES];
 
     while (bytes - end >= OVERHEAD_BYTES) {
-        if (pread(fd, header, sizeof(header), (off_t)end) != (ssize_t)sizeof(header) ||
-            gd_read_u32le(header + LENGTH_BYTES) != gd_crc32c_masked(header, LENGTH_BYTES))
-            break;
-        uint64_t data_bytes = gd_read_u64le(header);
-        if (data_bytes > bytes - end - OVERHEAD_BYTES)
+        ssize_t result = pread(fd, header, sizeof(header), (off_t)end);
+        if (result < 0 && errno == EINTR)
+            continue;
+        if (result < 0 && errno != EBADF)
+            return -errno;
+        if (result != (ssize_t)sizeof(header) || !gd_event_repair_is_header(header, &data_bytes) ||
+            data_bytes > bytes - end - OVERHEAD_BYTES)
             break;
         end += OVERHEAD_BYTES + data_bytes;
     }
-    return end;
+    *ret_end = end;
+    return 0;
 }
 
 // The length in seven-bit groups, of which all but the last say that another one follows, needed or not.
@@ -103,11 +114,9 @@ static int append_filler(int fd, uint64_t offset, const struct filler *filler) {
 
 int gd_event_repair_fill(int fd, uint64_t from, uint64_t to, double wall_time) {
     struct filler filler = {0};
-    if (to - from < FILLER_BYTES_MIN)
-        from = 0;
     if (ftruncate(fd, (off_t)from) < 0)
         return -errno;
-    while (to - from >= FILLER_BYTES_MIN) {
+    while (from < to) {
         uint64_t bytes = to - from >= FILLER_BYTES_MAX + FILLER_BYTES_MIN ? FILLER_BYTES_MAX : to - from;
         if (filler.bytes != bytes)
             make_filler(&filler, bytes, wall_time);

@@ -96,8 +96,9 @@ def shown_last_steps(logdir, load_fast, expected):
 
 
 def test_killed_at_any_instant(tmp_path):
-    """What tests/crash leaves behind of killed trainers, as TensorBoard's readers see it."""
-    trainers = ["--trainers", "30", "--seed", "11", "--directory", str(tmp_path)]
+    """What tests/crash leaves behind of killed trainers, as TensorBoard's readers see it. Few of them: its own Python
+    reader takes some two seconds a run."""
+    trainers = ["--trainers", "5", "--seed", "11", "--directory", str(tmp_path)]
     subprocess.run([build_path("tests/crash/crash"), *trainers, build_path("daemon/gradientd-faults")], check=True)
     expected = {}
     for path in tmp_path.glob("killed-*/events.*"):
@@ -106,6 +107,6 @@ def test_killed_at_any_instant(tmp_path):
             expected[path.parent.name] = loss.steps[-1]
             accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
             assert [point.step for point in accumulator.Scalars("train/loss")] == list(range(1, loss.steps[-1] + 1))
-    assert len(expected) > 10
+    assert len(expected) > 2
     for load_fast in ("true", "false"):
         assert shown_last_steps(tmp_path, load_fast, expected) == expected

@@ -4,9 +4,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -100,7 +102,9 @@ static void expect_stream(uint64_t lost, uint64_t found) {
     cr_expect_eq(written_word, output.appended_bytes);
     cr_assert_arr_eq(content, stream, lost);
     cr_assert_arr_eq(content + found, stream + found, (size_t)bytes - found);
-    cr_expect_eq(gd_event_repair_find_end(own_fd, (uint64_t)bytes), (uint64_t)bytes, "it is not all records");
+    uint64_t end;
+    cr_assert_eq(gd_event_repair_find_end(own_fd, (uint64_t)bytes, &end), 0);
+    cr_expect_eq(end, (uint64_t)bytes, "it is not all records");
 }
 
 static void cut_off(uint64_t bytes) {
@@ -109,21 +113,25 @@ static void cut_off(uint64_t bytes) {
 
 // ---- Between batches ------------------------------------------------------------------------------------------------
 
-// Where the ring begins to hold what a commit under way does not overwrite.
+// The end of the last whole record in so many bytes of the stream.
+static uint64_t whole_records(uint64_t bytes) {
+    return bytes / (step_bytes / STEP_RECORDS) * (step_bytes / STEP_RECORDS);
+}
+
+// From which record on the ring holds what a commit under way does not overwrite. None is while the ring is full.
 static uint64_t held(void) {
-    return output.appended_bytes + STEP_BYTES_MAX - OUTBOX_BYTES;
+    uint64_t bytes = output.appended_bytes + STEP_BYTES_MAX - OUTBOX_BYTES;
+    return whole_records((bytes < output.written_bytes ? bytes : output.written_bytes) + step_bytes / STEP_RECORDS - 1);
 }
 
 Test(event_output, what_the_ring_holds_is_written_again) {
-    const uint64_t lost[] = {1, step_bytes, step_bytes + 5, OUTBOX_BYTES - STEP_BYTES_MAX};
+    write_steps(20);
+    const uint64_t lost[] = {1, step_bytes, step_bytes + 5, output.written_bytes - held()};
     for (size_t i = 0; i < ARRAY_SIZE(lost); i++) {
-        write_steps(20);
         cut_off(output.written_bytes - lost[i]);
         cr_assert_eq(gd_event_output_write(&output), 0); // also where nothing new has come
         expect_stream(output.appended_bytes, output.appended_bytes);
-        tear_down();
-        steps = 0;
-        set_up();
+        write_steps(3);
     }
 }
 
@@ -140,33 +148,31 @@ Test(event_output, a_commit_under_way_takes_nothing_that_is_written_again) {
     for (uint64_t lost = OUTBOX_BYTES - 2 * STEP_BYTES_MAX; lost <= OUTBOX_BYTES; lost += 7) {
         write_steps(30);
         uint64_t kept = output.written_bytes - lost;
-        bool within = kept >= held();
+        uint64_t end = whole_records(kept), found = end > held() ? end : held();
         put_step();
         cut_off(kept);
         cr_assert_eq(gd_event_output_write(&output), 0);
         output.appended_bytes += step_bytes;
         cr_assert_eq(gd_event_output_write(&output), 0);
-        uint64_t all = output.appended_bytes, before = all - step_bytes;
-        expect_stream(within ? all : kept / (step_bytes / STEP_RECORDS) * (step_bytes / STEP_RECORDS),
-                      within ? all : before);
+        expect_stream(end, found);
         tear_down();
         steps = 0;
         set_up();
     }
 }
 
-Test(event_output, what_is_lost_for_good_is_filled_up_to_a_record) {
+Test(event_output, what_is_lost_for_good_is_filled_up_to_what_the_ring_holds) {
     const uint64_t record_bytes = step_bytes / STEP_RECORDS;
     const uint64_t kept[] = {0, 1, record_bytes, record_bytes + 1, 9 * record_bytes - 1, 9 * record_bytes};
     for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
         write_steps(30);
-        uint64_t found = output.written_bytes;
         append_steps(3);
+        uint64_t found = held();
         cut_off(kept[i]);
         cr_assert_eq(gd_event_output_write(&output), 0);
-        expect_stream(kept[i] / record_bytes * record_bytes, found);
+        expect_stream(whole_records(kept[i]), found);
         write_steps(3);
-        expect_stream(kept[i] / record_bytes * record_bytes, found);
+        expect_stream(whole_records(kept[i]), found);
         tear_down();
         steps = 0;
         set_up();
@@ -176,11 +182,61 @@ Test(event_output, what_is_lost_for_good_is_filled_up_to_a_record) {
 // The ring is full of what an error has kept out of the file: all of that is still there.
 Test(event_output, a_full_ring_loses_nothing_that_was_not_written) {
     write_steps(20);
-    uint64_t found = output.written_bytes;
+    uint64_t written = output.written_bytes;
     append_steps(100);
-    cut_off(found - 1);
+    cr_assert_eq(held(), written);
+    cut_off(written - step_bytes);
     cr_assert_eq(gd_event_output_write(&output), 0);
-    expect_stream(found - step_bytes / STEP_RECORDS, found);
+    expect_stream(written - step_bytes, written);
+}
+
+// What fills a file is not in the ring, also where the ring holds other bytes of the same place.
+Test(event_output, a_file_cut_off_again_in_what_fills_it_stays_whole) {
+    write_steps(30);
+    uint64_t written = output.written_bytes, found = held();
+    cut_off(100);
+    cr_assert_eq(gd_event_output_write(&output), 0);
+    expect_stream(whole_records(100), found);
+    for (uint64_t kept = found - 1; kept > 0; kept -= 97) {
+        cut_off(kept);
+        cr_assert_eq(gd_event_output_write(&output), 0);
+        cr_expect_eq(output.appended_bytes, written);
+        expect_stream(whole_records(kept < 100 ? kept : 100), found);
+        if (kept < 97)
+            break;
+    }
+}
+
+// Filling ends early at a limit of the file's size, and the file is left within a filler.
+Test(event_output, filling_that_fails_is_done_again) {
+    const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    const uint64_t record_bytes = step_bytes / STEP_RECORDS;
+    signal(SIGXFSZ, SIG_IGN);
+    write_steps(30);
+    for (uint64_t limit = record_bytes; limit < held(); limit += 61) {
+        const struct rlimit limited = {limit, RLIM_INFINITY};
+        uint64_t written = output.written_bytes, found = held();
+        cut_off(record_bytes);
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limited), 0);
+        cr_expect_eq(gd_event_output_write(&output), -EFBIG);
+        cr_expect_eq(output.written_bytes, written, "the room of the next commit is counted from here");
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+        cr_assert_eq(gd_event_output_write(&output), 0);
+        expect_stream(record_bytes, found);
+    }
+}
+
+// The daemon is killed while it fills a file, and a second one comes upon that.
+Test(event_output, filling_that_was_killed_is_done_again) {
+    write_steps(30);
+    uint64_t found = held();
+    for (uint64_t filled = 1; filled < found; filled += 61) {
+        cut_off(0);
+        cr_assert_eq(gd_event_repair_fill(own_fd, 0, found, 1.7e9), 0);
+        cut_off(filled);
+        cr_assert_eq(gd_event_output_write(&output), 0);
+        expect_stream(0, found);
+    }
 }
 
 // ---- Within a batch -------------------------------------------------------------------------------------------------

@@ -39,30 +39,43 @@ static void tear_down(void) {
 
 TestSuite(event_repair, .init = set_up, .fini = tear_down);
 
+static void expect_end(int file, uint64_t bytes, uint64_t expected, const char *what) {
+    uint64_t end;
+    cr_assert_eq(gd_event_repair_find_end(file, bytes, &end), 0);
+    cr_assert_eq(end, expected, "%lu bytes, %s: %lu", (unsigned long)bytes, what, (unsigned long)end);
+}
+
 Test(event_repair, the_end_is_that_of_the_last_whole_record) {
     int whole = 0;
     for (uint64_t bytes = 0; bytes <= ends[RECORDS]; bytes++) {
         if (whole < RECORDS && bytes == ends[whole + 1])
             whole++;
-        cr_assert_eq(gd_event_repair_find_end(fd, bytes), ends[whole], "of %lu bytes", (unsigned long)bytes);
+        expect_end(fd, bytes, ends[whole], "a part");
     }
-    cr_expect_eq(gd_event_repair_find_end(fd, ends[RECORDS] + 100), ends[RECORDS], "past the file's own end");
+    expect_end(fd, ends[RECORDS] + 100, ends[RECORDS], "past the file's own end");
 }
 
 Test(event_repair, records_end_where_a_header_is_none) {
     for (uint64_t at = ends[3]; at < ends[3] + 12; at++) {
         uint8_t spoilt = content[at] ^ 0x40;
         cr_assert_eq(pwrite(fd, &spoilt, 1, (off_t)at), 1);
-        cr_expect_eq(gd_event_repair_find_end(fd, ends[RECORDS]), ends[3], "byte %lu", (unsigned long)at);
+        expect_end(fd, ends[RECORDS], ends[3], "one of a header's spoilt");
         cr_assert_eq(pwrite(fd, &content[at], 1, (off_t)at), 1);
     }
 }
 
-Test(event_repair, a_file_that_cannot_be_read_has_no_end_but_its_beginning) {
+Test(event_repair, a_file_that_is_not_open_for_reading_has_no_end_but_its_beginning) {
     int write_only = new_file(O_WRONLY);
     cr_assert_eq(pwrite(write_only, content, ends[RECORDS], 0), (ssize_t)ends[RECORDS]);
-    cr_expect_eq(gd_event_repair_find_end(write_only, ends[RECORDS]), 0);
+    expect_end(write_only, ends[RECORDS], 0, "not open for reading");
     close(write_only);
+}
+
+Test(event_repair, an_error_is_no_end) {
+    uint64_t end;
+    int directory = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cr_expect_eq(gd_event_repair_find_end(directory, 1000, &end), -EISDIR);
+    close(directory);
 }
 
 // An Event of the time and of something unknown.
@@ -128,9 +141,9 @@ Test(event_repair, what_lay_behind_the_end_does_not_show_through) {
     expect_filled(4, ends[RECORDS], 0);
 }
 
-Test(event_repair, a_gap_without_room_takes_the_records_before_it_along) {
-    cr_assert_eq(gd_event_repair_fill(fd, ends[4], ends[4] + 29, wall_time), 0);
-    expect_filled(0, ends[4] + 29, 0);
+Test(event_repair, no_gap_is_a_cut) {
+    cr_assert_eq(gd_event_repair_fill(fd, ends[4], ends[4], wall_time), 0);
+    expect_filled(4, ends[4], 0);
 }
 
 Test(event_repair, large_fillers_take_little_room) {
