@@ -8,14 +8,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 256, ID_MAX = INT32_MAX }; // (uid_t)-1 is nobody's
+enum { NAME_BYTES = 256 };
+
+static const uint32_t id_max = UINT32_MAX - 1; // (uid_t)-1 is nobody's
 
 // The number that `text` is, or false.
 static bool read_id(const char *text, uint32_t *ret_id) {
     char *end;
     errno = 0;
     unsigned long long id = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno != 0 || id > ID_MAX)
+    if (*text < '0' || *text > '9' || *end || errno != 0 || id > id_max)
         return false;
     *ret_id = (uint32_t)id;
     return true;

@@ -58,7 +58,7 @@ static int bind_with_rights(int fd, const struct sockaddr_un *address, const str
     umask(before);
     if (result < 0)
         return result;
-    if (chown(address->sun_path, (uid_t)-1, rights->group) == 0 &&
+    if (lchown(address->sun_path, (uid_t)-1, rights->group) == 0 &&
         chmod(address->sun_path, rights->mode < 0 ? 0660 : (mode_t)rights->mode) == 0)
         return 0;
     int number = errno;
