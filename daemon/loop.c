@@ -10,8 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "log.h"
-
 // Where the table of descriptors goes when malloc has no room for it: enough for 2 million. Pages that are not used
 // cost nothing.
 enum { RESERVE_BYTES = 16 << 20 };
@@ -52,9 +50,12 @@ static int set_allocator(void) {
     return uv_replace_allocator(malloc, reallocate, calloc, release);
 }
 
+// In a signal handler, so without gd_log().
 static void say_why(int number) {
+    static const char text[] = "gradientd: cannot start: no memory or no thread for the workers\n";
     (void)number;
-    gd_log(GD_LOG_ERROR, "cannot start: no memory or no thread for the workers");
+    ssize_t written = write(STDERR_FILENO, text, sizeof(text) - 1);
+    (void)written; // nobody is left to be told
     _exit(EXIT_FAILURE);
 }
 

@@ -271,11 +271,11 @@ uint64_t gd_session_check_deadline(struct gd_session *session) {
     }
     bool greeted = session->phase != SESSION_HELLO;
     uint64_t limit_ms = greeted ? session->host->attach_timeout_ms : HELLO_TIMEOUT_MS;
+    uint64_t waited_ms = now_ms - session->deadline_ms + limit_ms;
     gd_session_refuse(session,
                       gd_error_set(&error, GD_ERROR_PROTOCOL, greeted ? "attach" : "hello",
                                    "%s has not come for %llu ms, the limit is %llu", greeted ? "Attach" : "hello",
-                                   (unsigned long long)(now_ms - session->deadline_ms + limit_ms),
-                                   (unsigned long long)limit_ms),
+                                   (unsigned long long)waited_ms, (unsigned long long)limit_ms),
                       &error);
     return UINT64_MAX;
 }
