@@ -5,7 +5,7 @@
 
 #include "bytes.h"
 #include "crc32c.h"
-#include "tensorboard.pb-c.h"
+#include "event_record.h"
 
 enum {
     VARINT_BYTES_MAX = 10,
@@ -30,11 +30,6 @@ enum {
 };
 
 static const char plugin_scalars[] = "scalars";
-
-// protobuf-c's structs hold char *, also for messages that are only packed.
-static char *borrow(const char *text) {
-    return (char *)(uintptr_t)text;
-}
 
 static size_t varint_bytes(uint64_t value) {
     size_t bytes = 1;
@@ -70,8 +65,7 @@ static void record_begin(struct gd_record_buffer *buffer, size_t data_bytes) {
     put_checksum(buffer, 8);
 }
 
-// `step` 0 is not written, as TensorFlow's own (proto3) writer leaves it out.
-static Tensorboard__Event event_at(double wall_time, int64_t step) {
+Tensorboard__Event gd_event_at(double wall_time, int64_t step) {
     Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
     event.has_wall_time = true;
     event.wall_time = wall_time;
@@ -80,7 +74,7 @@ static Tensorboard__Event event_at(double wall_time, int64_t step) {
     return event;
 }
 
-static void append_event(struct gd_record_buffer *buffer, const Tensorboard__Event *event) {
+void gd_event_append(struct gd_record_buffer *buffer, const Tensorboard__Event *event) {
     size_t data_bytes = protobuf_c_message_get_packed_size(&event->base);
     record_begin(buffer, data_bytes);
     put_message(buffer, &event->base);
@@ -93,21 +87,21 @@ static void append_session_log(struct gd_record_buffer *buffer, double wall_time
     session_log.has_status = true;
     session_log.status = status;
 
-    Tensorboard__Event event = event_at(wall_time, step);
+    Tensorboard__Event event = gd_event_at(wall_time, step);
     event.what_case = TENSORBOARD__EVENT__WHAT_SESSION_LOG;
     event.session_log = &session_log;
-    append_event(buffer, &event);
+    gd_event_append(buffer, &event);
 }
 
 void gd_event_append_start(struct gd_record_buffer *buffer, double wall_time, int64_t first_step) {
     Tensorboard__SourceMetadata source = TENSORBOARD__SOURCE_METADATA__INIT;
-    source.writer = borrow("gradientd");
+    source.writer = gd_event_borrow("gradientd");
 
-    Tensorboard__Event event = event_at(wall_time, 0);
+    Tensorboard__Event event = gd_event_at(wall_time, 0);
     event.what_case = TENSORBOARD__EVENT__WHAT_FILE_VERSION;
-    event.file_version = borrow("brain.Event:2");
+    event.file_version = gd_event_borrow("brain.Event:2");
     event.source_metadata = &source;
-    append_event(buffer, &event);
+    gd_event_append(buffer, &event);
 
     append_session_log(buffer, wall_time, first_step, TENSORBOARD__SESSION_LOG__STATUS__START);
 }
@@ -176,7 +170,7 @@ void gd_event_append_scalars(struct gd_record_buffer *buffer, double wall_time, 
     if (n_scalars == 0)
         return;
 
-    Tensorboard__Event event = event_at(wall_time, step);
+    Tensorboard__Event event = gd_event_at(wall_time, step);
     size_t content_bytes = 0;
     for (size_t i = 0; i < n_scalars; i++)
         content_bytes += delimited_bytes(value_bytes(&scalars[i]));

@@ -63,7 +63,7 @@ LAYERS = {
         "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
     ),
     # writing
-    "event": layer("daemon", "event", "base", "protobuf"),
+    "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
     "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),

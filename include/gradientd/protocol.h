@@ -5,7 +5,7 @@
 
 enum {
     GRADIENTD_PROTOCOL_VERSION = 1,
-    GRADIENTD_LAYOUT_VERSION = 2,
+    GRADIENTD_LAYOUT_VERSION = 3,
 
     GRADIENTD_FRAME_HEADER_BYTES = 8,      // u32le message_bytes, u32le payload_bytes
     GRADIENTD_MESSAGE_BYTES_MAX = 1 << 20, // a message holds names and numbers, elements go elsewhere
