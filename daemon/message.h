@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "diagnostics/adam.h"
+#include "diagnostics/alerts.h"
 #include "element_type.h"
 #include "gradientd/protocol.h"
 #include "group_names.h"
@@ -40,6 +41,8 @@ struct gd_open_run {
     struct gd_adam_rates *parameter_groups; // owned; learning_rate is 0 until the first Snapshot
     double *start_learning_rates; // owned: per parameter group, of the step before the first; NaN: the first's
     uint32_t n_parameter_groups;
+
+    struct gd_alert_thresholds thresholds;
 
     struct gd_group_selection selection; // owned: of the groups that are shown one by one ...
     struct gd_group_series series;       // ... and what it selects
