@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -274,6 +275,12 @@ void gd_connection_send(struct gd_connection *connection, const Gradientd__Daemo
     connection->output_bytes = total;
     flush(connection);
     update_poll(connection);
+}
+
+bool gd_connection_has_room(const struct gd_connection *connection) {
+    struct pollfd socket = {.fd = connection->fd, .events = POLLOUT};
+    return connection->phase != CLOSING && connection->output_bytes == 0 && poll(&socket, 1, 0) == 1 &&
+           socket.revents == POLLOUT;
 }
 
 // Calls `room` if it was asked for, and there is some.

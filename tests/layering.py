@@ -60,7 +60,7 @@ LAYERS = {
         pure=True,
     ),
     "diagnostics": layer(
-        "daemon/diagnostics", "adam alerts coherence groups health thinning", "numbers names kernels", pure=True
+        "daemon/diagnostics", "adam alerts coherence groups health silence thinning", "numbers names kernels", pure=True
     ),
     # writing
     "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
@@ -96,8 +96,8 @@ LAYERS = {
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "holdings listener loop main options server session session_attach session_messages session_state",
-        "protocol base arena kernels frames inflater connection decode messages alert_texts memory files run replies systemd",
+        "holdings listener loop main options server session session_alerts session_attach session_messages session_state",
+        "protocol base arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
         "uv",
     ),
     # beside the daemon
