@@ -74,9 +74,9 @@ static int format_onset(enum gd_alert_rule rule, const struct gd_alert *alert, c
     switch (rule) {
     case GD_ALERT_NON_FINITE:
         return snprintf(text, GD_ALERT_TEXT_BYTES,
-                        "Step %lld: %.0f elements of the gradient are NaN or infinite (more than 0), the first of them "
-                        "in %s.",
-                        step, alert->value, group);
+                        "Step %lld: %.0f %s NaN or infinite, above %.0f, the first of them in %s.", step, alert->value,
+                        alert->value > 1.0 ? "elements of the gradient are" : "element of the gradient is",
+                        alert->limit, group);
     case GD_ALERT_NORM_SPIKE:
         return snprintf(text, GD_ALERT_TEXT_BYTES,
                         "Step %lld: the norm of the gradient is %.6g, above %.6g, which the norms of the steps before "

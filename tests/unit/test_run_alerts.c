@@ -71,7 +71,7 @@ Test(run_alerts, an_onset_and_a_clearing_are_texts_at_their_steps) {
     end();
     cr_expect_eq(count_values("alerts/non_finite", NULL, NULL), 2);
     expect_text("alerts/non_finite", 3,
-                "Step 3: 3 elements of the gradient are NaN or infinite (more than 0), the first of them in `group2`.");
+                "Step 3: 3 elements of the gradient are NaN or infinite, above 0, the first of them in `group2`.");
     expect_text("alerts/non_finite", 21,
                 "Step 21: over; the gradient has been finite for 16 steps (it began at step 3 with `group2`).");
     free_events();
@@ -82,7 +82,7 @@ Test(run_alerts, steps_that_thinning_leaves_out_are_judged_and_told) {
         take(step, 1.0f, step == 10003 ? NAN : 1.0f, true, true);
     end();
     expect_text("alerts/non_finite", 10003,
-                "Step 10003: 3 elements of the gradient are NaN or infinite (more than 0), the first of them in "
+                "Step 10003: 3 elements of the gradient are NaN or infinite, above 0, the first of them in "
                 "`group2`.");
     expect_text("alerts/non_finite", 10019,
                 "Step 10019: over; the gradient has been finite for 16 steps (it began at step 10003 with `group2`).");
