@@ -104,6 +104,7 @@ void gd_memory_raise_notice(struct gd_memory *memory);
 // Where the slot's elements begin, of the run's element type.
 void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
+struct gd_slot_sums *gd_memory_slot_sums(const struct gd_memory *memory, uint32_t slot);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);
 

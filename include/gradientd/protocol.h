@@ -24,5 +24,7 @@ enum {
     GRADIENTD_PER_GROUP_MAX = 4096,  // groups shown one by one; bounds the outbox
     GRADIENTD_FOLD_DEPTH_MAX = 255,  // components of a name: more than the longest can have
     GRADIENTD_PATTERNS_MAX = 64,     // of group names, include and exclude each
+    GRADIENTD_SQUARED_NORMS_MAX = 64, // of smaller batches in a step ...
+    GRADIENTD_GROUP_NORMS_MAX = 65536, // ... and of groups in all of them: half of a message
     GRADIENTD_FDS_MAX = 3,           // an Attach: memory, event file, pidfd
 };
