@@ -46,6 +46,7 @@ class Run:
     max_lag: int = 5
     inflight: int = 2
     first_step: int = 1
+    labels_from_model: bool = False
     absent_counts: bool = False
     no_thinning: bool = True
     element_type: str = "f32"  # f32, bf16, f16, f64
@@ -62,6 +63,13 @@ class Run:
 
 
 @dataclass
+class SquaredNorm:
+    batch_size: float
+    value: float
+    per_group: list | None = None
+
+
+@dataclass
 class Step:
     step: int
     gradients: list  # one array per group; None: the group is absent
@@ -72,6 +80,9 @@ class Step:
     eps: list | None = None
     scalars: tuple = ()  # (tag, value) pairs
     wall_time: float | None = None
+    batch_size: float = 0.0  # 0: unknown
+    clip_factor: float = 0.0  # 0: not clipped
+    squared_norms: tuple = ()
 
 
 @dataclass
@@ -115,6 +126,14 @@ def widened(array, element_type):
     return sent.astype(np.float32)
 
 
+def _encode_batch(record):
+    parts = [struct.pack("<ddB", record.batch_size, record.clip_factor, len(record.squared_norms))]
+    for norm in record.squared_norms:
+        per_group = norm.per_group or ()
+        parts.append(struct.pack(f"<ddB{len(per_group)}d", norm.batch_size, norm.value, bool(per_group), *per_group))
+    return b"N" + b"".join(parts)
+
+
 def encode(record, element_type="f32"):
     wall_time = FIRST_WALL_TIME + record.step if record.wall_time is None else record.wall_time
     if isinstance(record, Values):
@@ -122,7 +141,9 @@ def encode(record, element_type="f32"):
 
     assert (record.beta2 is None) == (record.eps is None)
     doubles = [*record.learning_rates, *(record.beta2 or ()), *(record.eps or ())]
+    says_batch = record.batch_size or record.clip_factor or record.squared_norms
     parts = [
+        _encode_batch(record) if says_batch else b"",
         b"S",
         struct.pack(
             "<qQdBBH",
@@ -150,7 +171,8 @@ def _describe(run, socket, logdir, extra):
         lines.append(f"{key} {getattr(optimizer, key)!r}")
     for key in ("element_type", "transport"):
         lines.append(f"{key} {getattr(run, key)}")
-    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning", "stride", "fold_depth"):
+    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning", "stride", "fold_depth",
+                "labels_from_model"):  # fmt: skip
         lines.append(f"{key} {int(getattr(run, key))}")
     lines.append(f"wall_time {FIRST_WALL_TIME!r}")
     lines += [f"{key} {value}" for key, value in extra.items()]
