@@ -128,6 +128,7 @@ struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t
 struct block *new_snapshot(uint64_t sequence, int64_t step, uint32_t slot) {
     struct block *block = new_block(GD_SUBMISSION_SNAPSHOT, sequence, step);
     block->submission.applied = true;
+    block->submission.clip_factor = 1.0;
     block->submission.slot = slot;
     block->submission.n_rates = 1;
     block->rates[0] = (struct gd_adam_rates){0.01, (double)NAN, (double)NAN};

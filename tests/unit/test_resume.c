@@ -192,6 +192,7 @@ static void tear_before_header(uint64_t n, enum gd_rule rule) {
         {layout.slots_offset, layout.slots * layout.slot_stride_bytes},
         {layout.second_moment_offset[0][0][0], layout.slots_offset - layout.second_moment_offset[0][0][0]},
         {layout.group_norms_offset, layout.slots * GROUPS * sizeof(double)},
+        {layout.slot_sums_offset, layout.slots * layout.slot_sums_bytes},
         {layout.user_tags_offset, 3 * (GRADIENTD_NAME_BYTES_MAX + 1)},
         {layout.state_offset[n % 2], layout.state_bytes / 2},
         {layout.state_offset[n % 2], layout.state_bytes},
