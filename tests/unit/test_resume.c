@@ -71,6 +71,12 @@ static struct block *new_message(uint64_t sequence) {
     snapshot->submission.applied = sequence % 7 != 3;
     snapshot->submission.skipped = sequence / 4;
     snapshot->rates[0].learning_rate = 0.1 / (double)sequence;
+    if (sequence != 4) {
+        const double per_group[GROUPS] = {1.0 / (double)sequence, 2.0, 4.0};
+        snapshot->submission.batch_size = sequence % 8 < 4 ? 64.0 : 32.0;
+        snapshot->submission.clip_factor = sequence % 3 ? 1.0 : 0.5;
+        add_squared_norm(snapshot, 8.0, 7.0, per_group);
+    }
     if (sequence % 5 == 2) {
         snapshot->bitmap[0] = 5; // not group 1
         snapshot->submission.groups_present = snapshot->bitmap;
