@@ -6,18 +6,14 @@
 // overflows: entries are at most 1 in size, so that all quotients stay below 1e290.
 static const double NEGLIGIBLE = 1e-280;
 
-static bool trace_of(const struct gd_gram *gram, double *ret_trace) {
+static double trace_of(const struct gd_gram *gram) {
     double trace = 0.0;
-    for (uint32_t i = 0; i < gram->size * gram->size; i++)
-        if (!isfinite(gram->entry[i]))
-            return false;
     for (uint32_t i = 0; i < gram->size; i++)
         trace += gram->entry[i * gram->size + i];
-    *ret_trace = trace;
-    return trace > 0.0 && isfinite(trace);
+    return trace;
 }
 
-// Fills `scaled` with K / tr K. Returns the sum of its squares.
+// Fills `scaled` with K / tr K. Returns the sum of its squares, which is not finite where an entry is not.
 static double scale(const struct gd_gram *gram, double trace, double *scaled) {
     double squares = 0.0;
     for (uint32_t i = 0; i < gram->size * gram->size; i++) {
@@ -62,13 +58,15 @@ static double reflect(double *a, uint32_t n, uint32_t k) {
 }
 
 bool gd_subspace_spectrum(const struct gd_gram *gram, struct gd_spectrum *ret_spectrum) {
-    double a[GD_WINDOW_MAX * GD_WINDOW_MAX], trace;
+    double a[GD_WINDOW_MAX * GD_WINDOW_MAX], trace = trace_of(gram);
     uint32_t n = gram->size;
 
-    if (!trace_of(gram, &trace))
+    if (!(trace > 0.0) || !isfinite(trace))
         return false;
     ret_spectrum->size = n;
     ret_spectrum->norm_square = scale(gram, trace, a);
+    if (!isfinite(ret_spectrum->norm_square))
+        return false;
     for (uint32_t k = 0; k < n; k++) {
         ret_spectrum->diagonal[k] = a[k * n + k];
         ret_spectrum->off_square[k] = k + 1 < n ? reflect(a, n, k) : 0.0;
@@ -87,7 +85,7 @@ static bool is_above_all(const struct gd_spectrum *spectrum, double x) {
 // Bisection between bounds that always hold: the sum of the eigenvalues' squares is at least the largest one's, and at
 // most the largest times their sum, 1. (By as much as rounding has made one negative it may be more.)
 double gd_subspace_largest(const struct gd_spectrum *spectrum) {
-    const double precision = 1e-11; // f32, which it becomes, has 6e-8
+    const double precision = 1e-9; // f32, which it becomes, has 6e-8
     double low = spectrum->norm_square, high = sqrt(spectrum->norm_square);
 
     low = low < high ? low : high;

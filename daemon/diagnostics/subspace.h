@@ -28,7 +28,7 @@ struct gd_spectrum {
 // Returns false where there is none: an entry is missing or not finite, or all are 0. Pure.
 bool gd_subspace_spectrum(const struct gd_gram *gram, struct gd_spectrum *ret_spectrum);
 
-// The largest eigenvalue, to 1e-11 of itself; between 1 / size and 1. Pure.
+// The largest eigenvalue, to 1e-9 of itself; between 1 / size and 1. Pure.
 double gd_subspace_largest(const struct gd_spectrum *spectrum);
 
 // How many eigenvalues are below x. Pure.
