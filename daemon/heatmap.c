@@ -111,7 +111,7 @@ static void add_label(struct gd_heatmap *heatmap, uint32_t x, uint32_t y, const 
 // Beside the rows and above the columns, as many as there is room for.
 static void add_labels(struct gd_heatmap *heatmap) {
     uint32_t cell = heatmap->cell, plot = heatmap->size * cell;
-    uint32_t spacing = cell >= 2 * GLYPH_WIDTH ? 1 : 4;
+    uint32_t spacing = cell > 2 * GLYPH_WIDTH ? 1 : cell == 2 * GLYPH_WIDTH ? 2 : 4;
     for (uint32_t i = 0; i < heatmap->size; i += spacing) {
         char text[LABEL_BYTES];
         snprintf(text, sizeof(text), "%u", i);
