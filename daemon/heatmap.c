@@ -185,7 +185,7 @@ static uint8_t level_of(double value) {
     if (isnan(value))
         return NO_VALUE;
     double clamped = value < -1.0 ? -1.0 : value > 1.0 ? 1.0 : value;
-    return (uint8_t)((clamped + 1.0) * ((LEVELS - 1) / 2) + 0.5);
+    return (uint8_t)(0.5 * (LEVELS - 1) * (clamped + 1.0) + 0.5);
 }
 
 bool gd_heatmap_draw(struct gd_heatmap *heatmap, const double *values, struct gd_heatmap_png *ret_png) {

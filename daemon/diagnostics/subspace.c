@@ -1,5 +1,6 @@
 #include "diagnostics/subspace.h"
 
+#include <assert.h>
 #include <math.h>
 
 // Below it a square adds nothing to a sum of 1, nor does its root, 1e-140, to an eigenvalue; and above it nothing here
@@ -30,6 +31,7 @@ static double reflect(double *a, uint32_t n, uint32_t k) {
     double v[GD_WINDOW_MAX], w[GD_WINDOW_MAX], tail = 0.0, projection = 0.0;
     uint32_t first = k + 1;
 
+    assert(first < n && n <= GD_WINDOW_MAX);
     for (uint32_t i = first; i < n; i++) {
         v[i] = a[i * n + k];
         tail += i > first ? v[i] * v[i] : 0.0;

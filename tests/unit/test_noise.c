@@ -23,8 +23,9 @@ Test(noise, two_batch_sizes_give_the_published_values) {
 
 // |g_b|^2 = G2 + S / b for every b: two of them give back what they were made of.
 Test(noise, the_estimates_invert_the_model) {
-    for (double S = 1e-30; S < 1e31; S *= 1e5)
-        for (double G2 = 1e-30; G2 < 1e31; G2 *= 1e5) {
+    for (int i = -30; i <= 30; i += 5)
+        for (int j = -30; j <= 30; j += 5) {
+            double S = pow(10.0, i), G2 = pow(10.0, j);
             const struct gd_noise_batch small = {8, G2 + S / 8}, big = {4096, G2 + S / 4096};
             struct gd_noise_estimate estimate;
             double scale = small.squared_norm; // of which both are differences
@@ -133,7 +134,9 @@ Test(noise, what_is_not_finite_leaves_the_averages_alone) {
     take(step_of(2, (double)INFINITY, 2.0), &values);
     take(step_of(3, (double)NAN, 2.0), &values);
     take((struct gd_noise_step){0}, &values);
-    cr_expect_eq(memcmp(&before, &state, sizeof(state)), 0);
+    cr_expect(state.sizes.S == before.sizes.S && state.sizes.G2 == before.sizes.G2);
+    cr_expect(state.sizes.weight == before.sizes.weight && state.steps.weight == before.steps.weight);
+    cr_expect_eq(state.traces, before.traces);
     for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++)
         cr_expect_not(gd_values_has(&values, tag), "tag %u", tag);
 }

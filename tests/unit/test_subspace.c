@@ -170,9 +170,11 @@ static void check_random(uint32_t n, uint32_t elems, double common, double decay
     double gradients[GD_WINDOW_MAX][ELEMS_MAX], eigenvalues[GD_WINDOW_MAX], base[ELEMS_MAX], size = 1.0;
     for (uint32_t k = 0; k < elems; k++)
         base[k] = uniform();
-    for (uint32_t i = 0; i < n; i++, size *= decay)
+    for (uint32_t i = 0; i < n; i++) {
         for (uint32_t k = 0; k < elems; k++)
             gradients[i][k] = size * (common * base[k] + uniform());
+        size *= decay;
+    }
     set_gradients(n, elems, gradients);
     jacobi(eigenvalues);
     double squares = 0.0;
@@ -203,7 +205,8 @@ Test(subspace, counts_rise_with_the_bound) {
     set_gradients(12, 5, gradients);
     cr_assert(gd_subspace_spectrum(&gram, &spectrum));
     uint32_t before = 0;
-    for (double x = -0.1; x < 1.1; x += 1e-4) {
+    for (int i = -1000; i < 11000; i++) {
+        double x = 1e-4 * i;
         uint32_t below = gd_subspace_below(&spectrum, x);
         cr_expect_geq(below, before, "at %g", x);
         before = below;
