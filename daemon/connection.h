@@ -48,11 +48,12 @@ int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *c
 // wake-up has brought is handled, and what it sends may find the connection broken and close it.
 void gd_connection_ask_room(struct gd_connection *connection);
 
-// Whether a message that may be lost can be sent now: nothing waits to be, and most of the socket's buffer is free.
-bool gd_connection_has_room(const struct gd_connection *connection);
-
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
+
+// Sends a message that may be lost, if nothing waits to be sent, most of the socket's buffer is free and there is
+// memory for it. Returns whether it was sent.
+bool gd_connection_offer(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
 
 // Whether to go on: a paused connection handles nothing and leaves bytes in the socket, which slows the sender down.
 void gd_connection_set_paused(struct gd_connection *connection, bool paused);

@@ -89,7 +89,7 @@ void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequ
     gd_connection_send(connection, &message);
 }
 
-void gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert) {
+bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert) {
     Gradientd__Alert body = GRADIENTD__ALERT__INIT;
     body.rule = borrow(alert->rule);
     body.step = alert->step;
@@ -100,7 +100,7 @@ void gd_reply_alert(struct gd_connection *connection, const struct gd_alert_mess
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT;
     message.alert = &body;
-    gd_connection_send(connection, &message);
+    return gd_connection_offer(connection, &message);
 }
 
 // An Error in a frame. protobuf-c's fields are not const, hence the copies.
