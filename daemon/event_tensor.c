@@ -130,9 +130,10 @@ void gd_event_append_histogram(struct gd_record_buffer *buffer, double wall_time
 void gd_event_append_hparams(struct gd_record_buffer *buffer, double wall_time, const char *tag, const uint8_t *content,
                              size_t bytes) {
     struct plugin plugin = {"hparams", TENSORBOARD__DATA_CLASS__DATA_CLASS_UNKNOWN, borrow_bytes(content, bytes)};
+    // One dimension of size 0, which TensorFlow's own (proto3) writer leaves out: without a tensor that is null, the
+    // Python reader's dashboard fails.
     Tensorboard__TensorShapeProto__Dim dim = TENSORBOARD__TENSOR_SHAPE_PROTO__DIM__INIT;
     Tensorboard__TensorShapeProto__Dim *dims[] = {&dim};
-    dim.has_size = true; // 0: without a tensor that is null, the Python reader's dashboard fails
     Tensorboard__TensorShapeProto shape = TENSORBOARD__TENSOR_SHAPE_PROTO__INIT;
     shape.n_dim = 1;
     shape.dim = dims;
