@@ -60,7 +60,7 @@ LAYERS = {
         pure=True,
     ),
     "diagnostics": layer(
-        "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
+        "daemon/diagnostics", "adam coherence groups health schedule thinning", "numbers names kernels", pure=True
     ),
     # writing
     "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
