@@ -7,6 +7,7 @@
 
 #include "adam_track.h"
 #include "chunk_record.h"
+#include "diagnostics/schedule.h"
 #include "fault.h"
 
 enum {
@@ -47,12 +48,14 @@ struct gd_analysis {
     struct shadow_sums *shadow_sums; // of shadow s from n_chunks x s on
     struct gd_adam_track tracks[GD_RULES_MAX];
     struct gd_step_sums *series_sums;
+    struct gd_log2_counts log2;
 
     // the snapshot under way
     const struct gd_analysis_input *input;
     const uint8_t *elements;                 // of its slot
     const uint8_t *lag_elements[GD_LAG_MAX]; // of the known lags' slots, NULL for the others
     const double *lag_norms[GD_LAG_MAX];     // ... and their groups' squared norms
+    bool counts_log2;                        // it has histograms
 };
 
 static struct gd_chunk_record *record_of(const struct gd_analysis *analysis, uint64_t chunk) {
@@ -176,6 +179,9 @@ static void find_history(struct gd_analysis *analysis) {
 
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
+    analysis->counts_log2 = gd_schedule_shows(input->state->snapshots + 1);
+    if (analysis->counts_log2)
+        gd_log2_counts_clear(&analysis->log2);
     find_history(analysis);
     if (analysis->open_run->starts && input->state->snapshots == 0)
         gd_adam_track_start(&analysis->tracks[0], input->state, input->snapshot);
@@ -245,6 +251,8 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     struct gd_step_sums sums;
     analysis->kernels->analyse(&chunk, &sums);
     gd_chunk_record_keep(record_of(analysis, index), &sums, analysis->open_run->max_lag);
+    if (analysis->counts_log2)
+        gd_log2_counts_add_chunk(&analysis->log2, &chunk, analysis->open_run->groups[place->group].numel);
 }
 
 // The first chunk of a part: parts hold about equal numbers of elements.
@@ -291,6 +299,14 @@ static void complete_group(struct gd_analysis *analysis, uint32_t group, struct 
     gd_adam_track_end_group(&analysis->tracks[0], group, sums);
 }
 
+// Where the rule keeps no second moment, a group's coordinates share one effective step.
+static void count_common_step_size(struct gd_analysis *analysis, uint32_t group, const struct gd_step_sums *sums) {
+    const struct gd_adam_track *track = &analysis->tracks[0];
+    if (analysis->input->snapshot->applied && !track->has_second_moment && track->step.measured)
+        gd_log2_counts_add(&analysis->log2, GD_LOG2_STEP_SIZE, (float)track->group_steps[group].numerator,
+                           sums->active);
+}
+
 // A group's sums under a shadow: the gradient's own are `own`'s, the rule's come from its chunks, up to `end`.
 static void fold_shadow_group(struct gd_analysis *analysis, uint32_t shadow, uint32_t group,
                               const struct gd_step_sums *own, uint64_t end, struct gd_step_sums *ret_total) {
@@ -321,7 +337,11 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step, .series = analysis->series_sums};
+    *ret_result = (struct gd_analysis_result){
+        .step = analysis->tracks[0].step,
+        .series = analysis->series_sums,
+        .log2 = analysis->counts_log2 ? &analysis->log2 : NULL,
+    };
     gd_step_sums_init(&ret_result->sums);
     for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++) {
         ret_result->shadow_steps[shadow] = analysis->tracks[1 + shadow].step;
@@ -342,6 +362,8 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
             gd_chunk_record_add(record_of(analysis, chunk), analysis->chunks[chunk].elems, open_run->max_lag, &sums);
         norms[i] = sums.squared_norm;
         complete_group(analysis, i, &sums);
+        if (analysis->counts_log2)
+            count_common_step_size(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);
         for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++)
             fold_shadow_group(analysis, shadow, i, &sums, end, &ret_result->shadow_sums[shadow]);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "event_record.h"
+#include "tags.h"
 
 enum {
     HISTOGRAM_COLUMNS = sizeof(struct gd_histogram_bin) / sizeof(double),
@@ -85,7 +86,7 @@ void gd_event_append_text(struct gd_record_buffer *buffer, double wall_time, int
 void gd_event_append_layout(struct gd_record_buffer *buffer, double wall_time, const uint8_t *layout, size_t bytes) {
     static const struct plugin plugin = {"custom_scalars", TENSORBOARD__DATA_CLASS__DATA_CLASS_TENSOR, {0}};
     ProtobufCBinaryData string = borrow_bytes(layout, bytes);
-    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){"custom_scalars__config__", ""}, &plugin, &string, 1,
+    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){GD_TAG_LAYOUT, ""}, &plugin, &string, 1,
                    0);
 }
 

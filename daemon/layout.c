@@ -1,5 +1,6 @@
 #include "layout.h"
 
+#include "dashboard.h"
 #include "event.h"
 #include "event_path.h"
 #include "fault.h"
@@ -44,7 +45,8 @@ static uint64_t series_records_max(const struct gd_open_run *open_run) {
     return bytes;
 }
 
-// Every own tag with its description and every user tag with the longest name, each in an Event of its own.
+// Every own tag with its description and every user tag with the longest name, each in an Event of its own, and what
+// is shown beside them, though never all of it in one step.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
@@ -56,7 +58,7 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
             bytes += tag_bytes_max(&text);
         }
     }
-    return bytes + series_records_max(open_run);
+    return bytes + series_records_max(open_run) + gd_dashboard_bytes_max(open_run);
 }
 
 static void place_second_moments(struct gd_layout *layout, const struct gd_open_run *open_run, uint64_t *end) {

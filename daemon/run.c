@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dashboard.h"
 #include "fault.h"
 #include "foreign_fd.h"
 #include "run_accept.h"
@@ -27,7 +28,7 @@ static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
 uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_layout *layout) {
     uint64_t bytes = gd_open_run_bytes(open_run) + sizeof(struct gd_run) + gd_user_tags_bytes_max() +
                      gd_analysis_bytes(open_run) + gd_scalar_list_bytes(open_run) + GD_RUN_QUEUE_BYTES_MAX;
-    bytes += layout->step_records_max;
+    bytes += layout->step_records_max + gd_dashboard_content_bytes_max(open_run);
     bytes += 2 * layout->state_bytes; // the run's, and one to compare with when it goes on from its memory
     return bytes;
 }
@@ -44,7 +45,8 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
 
     run->state = calloc(1, run->layout.state_bytes);
     run->records = malloc(run->layout.step_records_max);
-    if (!run->state || !run->records || gd_scalar_list_new(open_run, &run->scalars) < 0 ||
+    run->content = malloc(gd_dashboard_content_bytes_max(open_run));
+    if (!run->state || !run->records || !run->content || gd_scalar_list_new(open_run, &run->scalars) < 0 ||
         gd_user_tags_new(&run->user_tags) < 0) {
         gd_run_free(run);
         return -ENOMEM;
@@ -76,6 +78,7 @@ void gd_run_free(struct gd_run *run) {
     gd_open_run_free(run->open_run);
     gd_scalar_list_free(run->scalars);
     free(run->records);
+    free(run->content);
     free(run->state);
     free(run);
 }

@@ -65,6 +65,7 @@ struct gd_run {
     struct gd_analysis_input input;
     bool analyses;                  // it has elements to work on
     uint8_t *records;               // layout.step_records_max bytes
+    uint8_t *content;               // owned: see dashboard.h
     struct gd_scalar_list *scalars; // owned: of the Event that is made
 };
 

@@ -1,5 +1,6 @@
 #include "run_records.h"
 
+#include "dashboard.h"
 #include "diagnostics/adam.h"
 #include "diagnostics/coherence.h"
 #include "diagnostics/health.h"
@@ -77,6 +78,7 @@ size_t gd_run_records_start(struct gd_run *run) {
     struct gd_record_buffer buffer = record_buffer(run);
     run->state->wall_time = run->open_run->wall_time;
     gd_event_append_start(&buffer, run->open_run->wall_time, run->open_run->first_step);
+    gd_dashboard_append_start(&buffer, run->open_run, run->content);
     return buffer.used;
 }
 
@@ -103,6 +105,21 @@ static void compute_values(struct gd_run *run, const struct gd_submission *snaps
                          &result->shadow_sums[i], &ret_values->shadows[i]);
 }
 
+// What the first snapshot makes known.
+static void append_session_start(struct gd_run *run, struct gd_record_buffer *buffer) {
+    const struct gd_adam_rates *rates = gd_run_state_rates(run->state, run->open_run->n_groups);
+    const double batch_size = 0.0; // no snapshot states it
+    gd_dashboard_append_session_start(buffer, run->open_run, rates, batch_size, run->content);
+}
+
+static void append_histograms(const struct gd_submission *snapshot, const struct gd_log2_counts *log2,
+                              struct gd_record_buffer *buffer) {
+    uint64_t gradient[GD_EXPONENTS], step_sizes[GD_EXPONENTS];
+    gd_log2_counts_load(log2, GD_LOG2_GRADIENT, gradient);
+    gd_log2_counts_load(log2, GD_LOG2_STEP_SIZE, step_sizes);
+    gd_dashboard_append_histograms(buffer, snapshot->wall_time, snapshot->step, gradient, step_sizes);
+}
+
 size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
                                const struct gd_analysis_result *result) {
     struct gd_run_state *state = run->state;
@@ -122,7 +139,11 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     }
     turn_series(run, snapshot, result, writes);
     list_user_scalars(run, snapshot);
+    if (state->snapshots == 0)
+        append_session_start(run, &buffer);
     append_scalars(run, &buffer, snapshot->wall_time, snapshot->step);
+    if (result->log2)
+        append_histograms(snapshot, result->log2, &buffer);
 
     state->step = snapshot->step;
     state->wall_time = snapshot->wall_time;
@@ -173,6 +194,9 @@ size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close)
     bool skipped = close && close->step > state->step;
     if (skipped)
         append_skipped_end(run, close, &buffer);
+    // Of a trainer that went without a word nothing is said: it may come back, and readers keep what was said first.
+    if (close && state->snapshots > 0)
+        gd_dashboard_append_session_end(&buffer, state->wall_time, close->failed);
     gd_event_append_stop(&buffer, state->wall_time, skipped ? close->step : state->step);
     state->ended = 1;
     return buffer.used;

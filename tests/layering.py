@@ -55,7 +55,7 @@ LAYERS = {
     # computing: step sums, and what follows from them
     "kernels": layer(
         "daemon/kernels",
-        "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4",
+        "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4 step_sizes",
         "numbers",
         pure=True,
     ),
@@ -63,7 +63,7 @@ LAYERS = {
         "daemon/diagnostics", "adam coherence groups health schedule thinning", "numbers names kernels", pure=True
     ),
     # writing
-    "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
+    "event": layer("daemon", "event event_record event_tensor", "base names", "protobuf"),
     "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),
@@ -73,20 +73,29 @@ LAYERS = {
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_open_run decode_optimizer decode_selection",
+        "decode decode_hparams decode_open_run decode_optimizer decode_selection",
         "protocol base arena frames group_names messages",
+        "protobuf",
+    ),
+    # what TensorBoard is told of a run beside its scalars
+    "dashboard": layer(
+        "daemon",
+        "charts dashboard hparams log2_histogram page shown",
+        "protocol names kernels diagnostics event messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
-    "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages"),
+    "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages dashboard"),
     "analysis": layer(
-        "daemon", "adam_track analysis chunk_record start_vector", "numbers base kernels diagnostics messages memory"
+        "daemon",
+        "adam_track analysis chunk_record log2_counts start_vector",
+        "numbers base kernels diagnostics messages memory",
     ),
     "run": layer(
         "daemon",
         "run run_accept run_records run_resume scalar_list",
-        "protocol base names diagnostics event files messages user_tags memory analysis",
+        "protocol base names diagnostics event files messages dashboard user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
     "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),

@@ -54,12 +54,17 @@ class Series:
         return np.array(self.steps), np.array(self.values)
 
 
+def scalars_of(event):
+    """Its values but histograms, texts and the like."""
+    return [value for value in event.summary.value if value.HasField("simple_value")]
+
+
 def collect_scalars(events):
     """tag -> Series."""
     series = {}
     for event in events:
         step, wall_time = event.step, event.wall_time
-        for value in event.summary.value:
+        for value in scalars_of(event):
             one = series.get(value.tag)
             if one is None:
                 one = series[value.tag] = Series()
@@ -77,7 +82,7 @@ def read_steps(path):
     """step -> {tag: value}."""
     steps = {}
     for event in read_events(path):
-        for value in event.summary.value:
+        for value in scalars_of(event):
             assert value.tag not in steps.setdefault(event.step, {}), f"{value.tag} twice at step {event.step}"
             steps[event.step][value.tag] = value.simple_value
     return steps
@@ -87,7 +92,7 @@ def read_descriptions(path):
     """tag -> description, of the first value of each tag, where metadata belongs."""
     descriptions = {}
     for event in read_events(path):
-        for value in event.summary.value:
+        for value in scalars_of(event):
             if value.tag not in descriptions:
                 assert value.metadata.plugin_data.plugin_name == "scalars", value.tag
                 descriptions[value.tag] = value.metadata.summary_description
@@ -97,5 +102,5 @@ def read_descriptions(path):
 def last_step(path):
     """The last step with a value in a file that is being written, or None."""
     found, _ = split_records(path.read_bytes())
-    steps = [event.step for event in map(event_pb2.Event.FromString, found) if event.summary.value]
+    steps = [event.step for event in map(event_pb2.Event.FromString, found) if scalars_of(event)]
     return max(steps, default=None)

@@ -271,7 +271,7 @@ enum { LATEST = MESSAGES % 2 };
 
 SPOIL(both_headers, flip(header_copy(0)); flip(&header_copy(1)->sequence))
 SPOIL(no_header, memset(header_copy(0), 0x55, 64); memset(header_copy(1), 0x55, 64))
-SPOIL(version, LATEST_HEADER->layout_version = 3; sign(LATEST))
+SPOIL(version, LATEST_HEADER->layout_version++; sign(LATEST))
 SPOIL(version_unsigned, header_copy(0)->layout_version = 7; header_copy(1)->layout_version = 7)
 SPOIL(latest_state, flip(LATEST_STATE))
 SPOIL(digest, LATEST_HEADER->open_run_digest++; sign(LATEST))
@@ -309,8 +309,8 @@ static const struct {
     { #name, name, says }
     SPOILT(both_headers, "neither header's checksum"),
     SPOILT(no_header, "neither zeros nor a header"),
-    SPOILT(version, "layout version 3, this daemon knows 2"),
-    SPOILT(version_unsigned, "layout version 7, this daemon knows 2"),
+    SPOILT(version, "layout version 4, this daemon knows 3"),
+    SPOILT(version_unsigned, "layout version 7, this daemon knows 3"),
     SPOILT(latest_state, "its state's checksum"),
     SPOILT(digest, "another OpenRun"),
     SPOILT(total, "another OpenRun"),
