@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "adam_track.h"
 #include "chunk_record.h"
@@ -194,7 +195,8 @@ void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analy
     analysis->input = input;
 }
 
-static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
+static void start_chunk(struct gd_analysis *analysis, uint64_t index, struct gd_log2_tally *tally) {
+    (void)tally;
     const struct chunk_place *place = &analysis->chunks[index];
     const struct group_place *group = &analysis->groups[place->group];
 
@@ -229,7 +231,8 @@ static void run_shadow_chunk(struct gd_analysis *analysis, uint32_t shadow, uint
     };
 }
 
-static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
+// `tally` NULL: nothing is counted.
+static void run_chunk(struct gd_analysis *analysis, uint64_t index, struct gd_log2_tally *tally) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     const struct chunk_place *place = &analysis->chunks[index];
     if (!gd_submission_has_group(snapshot, place->group))
@@ -251,8 +254,8 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     struct gd_step_sums sums;
     analysis->kernels->analyse(&chunk, &sums);
     gd_chunk_record_keep(record_of(analysis, index), &sums, analysis->open_run->max_lag);
-    if (analysis->counts_log2)
-        gd_log2_counts_add_chunk(&analysis->log2, &chunk, analysis->open_run->groups[place->group].numel);
+    if (tally)
+        gd_log2_tally_add_chunk(tally, &chunk, analysis->open_run->groups[place->group].numel);
 }
 
 // The first chunk of a part: parts hold about equal numbers of elements.
@@ -274,15 +277,21 @@ static uint64_t first_chunk(const struct gd_analysis *analysis, uint32_t part, u
 }
 
 void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts) {
-    void (*chunk)(struct gd_analysis *, uint64_t) =
-        analysis->input->snapshot->kind == GD_SUBMISSION_START ? start_chunk : run_chunk;
+    bool starts = analysis->input->snapshot->kind == GD_SUBMISSION_START;
+    void (*chunk)(struct gd_analysis *, uint64_t, struct gd_log2_tally *) = starts ? start_chunk : run_chunk;
+    bool counts = !starts && analysis->counts_log2;
+    struct gd_log2_tally tally;
+    if (counts)
+        memset(&tally, 0, sizeof(tally));
     uint64_t end = first_chunk(analysis, part + 1, parts);
     for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++) {
         gd_fault_enter_kernel();
-        chunk(analysis, i);
+        chunk(analysis, i, counts ? &tally : NULL);
         gd_fault_leave_kernel();
         gd_fault_reach(GD_FAULT_KERNEL_CHUNK);
     }
+    if (counts)
+        gd_log2_counts_merge(&analysis->log2, &tally);
 }
 
 // What only the fold over groups can know: which norms belong to which lag.

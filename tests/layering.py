@@ -109,7 +109,7 @@ LAYERS = {
     # beside the daemon
     "client": layer(
         "client",
-        "attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
+        "attach check connect copy describe descriptor elements event_path gather hparams inline internal link memory open "
         "options output private_daemon reconnect renew room signals start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
