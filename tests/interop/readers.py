@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 from tensorboard.compat.proto import event_pb2
+from tensorboard.util import tensor_util
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -57,6 +58,16 @@ class Series:
 def scalars_of(event):
     """Its values but histograms, texts and the like."""
     return [value for value in event.summary.value if value.HasField("simple_value")]
+
+
+def read_tensors(path, tag):
+    """[(step, wall time, array)] of a tag that is no scalar."""
+    found = []
+    for event in read_events(path):
+        for value in event.summary.value:
+            if value.tag == tag and value.HasField("tensor"):
+                found.append((event.step, event.wall_time, tensor_util.make_ndarray(value.tensor)))
+    return found
 
 
 def collect_scalars(events):
