@@ -8,7 +8,7 @@
 #include "decode.h"
 #include "gradientd.pb-c.h"
 
-enum { TABLE_BYTES_MAX = 2 << 20, SCALARS_MAX = 1025, PARAMETER_GROUPS_MAX = 4097 };
+enum { TABLE_BYTES_MAX = 2 << 20, SCALARS_MAX = 1025, PARAMETER_GROUPS_MAX = 4097, HPARAMS_MAX = 257 };
 
 // The parts of one message point at one another.
 struct message {
@@ -24,6 +24,9 @@ struct message {
     Gradientd__StreamKind start_streams[3];
     char *patterns[65];
     Gradientd__Rule shadow_rules[6];
+    Gradientd__HParam hparam[HPARAMS_MAX]; // see put_hparams()
+    Gradientd__HParam *hparams[HPARAMS_MAX];
+    char hparam_names[HPARAMS_MAX][8];
 
     Gradientd__Attach attach;
     Gradientd__Snapshot snapshot;
@@ -58,6 +61,9 @@ void make_status_request(void);
 
 // Adds an entry to the group table.
 void put_group(uint64_t numel, uint32_t parameter_group, uint32_t step_lag, const char *name);
+
+// Gives OpenRun `n` hyperparameters, numbers named "0", "1", ...
+void put_hparams(size_t n);
 
 // What the last decoding used and gave.
 extern struct gd_arena arena;
