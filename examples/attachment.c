@@ -6,8 +6,19 @@
 #include <string.h>
 #include <unistd.h>
 
-struct gradientd_run *attachment_open(const struct arguments *arguments, const struct gradientd_group *groups,
-                                      size_t n_groups) {
+enum { COMMON_HPARAMS = 2 };
+
+// What TensorBoard's HParams tab compares runs by, beside the optimiser, which the daemon knows. Returns their number.
+static size_t attachment_list_hparams(const struct arguments *arguments, const struct attachment *attachment,
+                                      struct gradientd_hparam hparams[COMMON_HPARAMS + ATTACHMENT_HPARAMS_MAX]) {
+    hparams[0] = gradientd_hparam_number("seed", (double)arguments->seed);
+    hparams[1] = gradientd_hparam_number("steps", (double)arguments->steps);
+    for (size_t i = 0; i < attachment->n_hparams; i++)
+        hparams[COMMON_HPARAMS + i] = attachment->hparams[i];
+    return COMMON_HPARAMS + attachment->n_hparams;
+}
+
+struct gradientd_run *attachment_open(const struct arguments *arguments, const struct attachment *attachment) {
     if (arguments->no_gradientd)
         return NULL;
 
@@ -16,11 +27,14 @@ struct gradientd_run *attachment_open(const struct arguments *arguments, const s
     struct gradientd_options options = gradientd_options_default();
     options.logdir = arguments->logdir;
     options.run = arguments->run;
-    options.groups = groups;
-    options.n_groups = n_groups;
+    options.groups = attachment->groups;
+    options.n_groups = attachment->n_groups;
     options.parameter_groups = &parameter_group;
     options.n_parameter_groups = 1;
     options.optimizer.rule = settings->rule;
+    struct gradientd_hparam hparams[COMMON_HPARAMS + ATTACHMENT_HPARAMS_MAX];
+    options.n_hparams = attachment_list_hparams(arguments, attachment, hparams);
+    options.hparams = hparams;
     options.no_thinning = arguments->no_thinning;
     options.max_stall = arguments->max_stall_seconds;
     options.socket = arguments->socket;

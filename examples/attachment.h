@@ -7,10 +7,19 @@
 
 #include "arguments.h"
 
+// What the command line does not say about a run. Zero-initialise; what is 0 or NULL takes the default named here.
+struct attachment {
+    const struct gradientd_group *groups;
+    size_t n_groups;
+    const struct gradientd_hparam *hparams; // beside the seed and the number of steps; NULL: none
+    size_t n_hparams;                       // at most ATTACHMENT_HPARAMS_MAX
+};
+
+enum { ATTACHMENT_HPARAMS_MAX = 8 };
+
 // Opens the run the command line asks for. NULL when it asks for none, or, after a warning, when there is no daemon:
 // the client takes a NULL run everywhere, so the training is the same.
-struct gradientd_run *attachment_open(const struct arguments *arguments, const struct gradientd_group *groups,
-                                      size_t n_groups);
+struct gradientd_run *attachment_open(const struct arguments *arguments, const struct attachment *attachment);
 
 // Closes `run`, which may be NULL, and prints where its event file is and how many steps were skipped.
 void attachment_close(struct gradientd_run *run);

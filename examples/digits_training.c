@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    BATCH = 32,
+    BATCH = DIGITS_BATCH,
     EVALUATION_BATCH = DIGITS_TEST,
 };
 

@@ -11,6 +11,8 @@
 #include "optimizer.h"
 #include "random.h"
 
+enum { DIGITS_BATCH = 32 }; // images a step
+
 struct digits_training {
     const struct digits_data *data; // the caller's
     struct random_source source;
