@@ -239,19 +239,6 @@ void free_events(void) {
     n_events = n_tensors = 0;
 }
 
-void drop_tensors(void) {
-    size_t kept = 0;
-    for (size_t i = 0; i < n_events; i++) {
-        const Tensorboard__Event *event = events[i];
-        if (event->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY && event->summary->n_value == 1 &&
-            event->summary->value[0]->value_case == TENSORBOARD__SUMMARY__VALUE__VALUE_TENSOR)
-            tensorboard__event__free_unpacked(events[i], NULL);
-        else
-            events[kept++] = events[i];
-    }
-    n_events = kept;
-}
-
 const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, const char *tag) {
     for (size_t i = 0; event->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY && i < event->summary->n_value; i++)
         if (strcmp(event->summary->value[i]->tag, tag) == 0)

@@ -65,9 +65,6 @@ extern size_t n_tensors;
 void read_events(void);
 void free_events(void);
 
-// Leaves of the events those of scalars and sessions, without images, histograms and text.
-void drop_tensors(void);
-
 // An event's value of `tag`; NULL: none.
 const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, const char *tag);
 

@@ -210,12 +210,12 @@ Test(run_noise, the_critical_periods_end_is_told_once) {
     cr_expect(fabs(run->state->noise.peak - 90.0) < 1e-9);
     finish(t + 1);
     size_t texts = 0;
-    for (size_t i = 0; i < n_events; i++) {
-        const Tensorboard__Summary__Value *value = value_in(events[i], "fisher/critical_period");
+    for (size_t i = 0; i < n_tensors; i++) {
+        const Tensorboard__Summary__Value *value = value_in(tensors[i], "fisher/critical_period");
         if (!value)
             continue;
         texts++;
-        cr_expect_eq(events[i]->step, told);
+        cr_expect_eq(tensors[i]->step, told);
         cr_assert_eq(value->tensor->n_string_val, 1);
         char text[600] = "", expected[64];
         memcpy(text, value->tensor->string_val[0].data, value->tensor->string_val[0].len);
@@ -356,11 +356,11 @@ Test(run_noise, a_window_with_a_square_that_overflows_has_no_value) {
 
 static size_t count_tensors(const char *tag, const int64_t *steps, size_t n) {
     size_t found = 0;
-    for (size_t i = 0; i < n_events; i++) {
-        const Tensorboard__Summary__Value *value = value_in(events[i], tag);
+    for (size_t i = 0; i < n_tensors; i++) {
+        const Tensorboard__Summary__Value *value = value_in(tensors[i], tag);
         if (!value)
             continue;
-        cr_expect(found < n && events[i]->step == steps[found], "%s at step %" PRId64, tag, events[i]->step);
+        cr_expect(found < n && tensors[i]->step == steps[found], "%s at step %" PRId64, tag, tensors[i]->step);
         cr_expect_eq(value->value_case, TENSORBOARD__SUMMARY__VALUE__VALUE_TENSOR);
         cr_expect(value->metadata && value->metadata->summary_description, "%s", tag);
         found++;
