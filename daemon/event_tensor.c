@@ -86,8 +86,7 @@ void gd_event_append_text(struct gd_record_buffer *buffer, double wall_time, int
 void gd_event_append_layout(struct gd_record_buffer *buffer, double wall_time, const uint8_t *layout, size_t bytes) {
     static const struct plugin plugin = {"custom_scalars", TENSORBOARD__DATA_CLASS__DATA_CLASS_TENSOR, {0}};
     ProtobufCBinaryData string = borrow_bytes(layout, bytes);
-    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){GD_TAG_LAYOUT, ""}, &plugin, &string, 1,
-                   0);
+    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){GD_TAG_LAYOUT, ""}, &plugin, &string, 1, 0);
 }
 
 void gd_event_append_image(struct gd_record_buffer *buffer, double wall_time, int64_t step, struct gd_tensor_tag tag,
