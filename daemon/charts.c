@@ -67,10 +67,10 @@ static const struct category categories[] = {
      false,
      {
          {"Distance of one step", GD_SHOWN_ALWAYS, {"function/l2_step$", "parameters/l2_step$"}},
-         {"Distance from the start", GD_SHOWN_ALWAYS, {"function/l2_from_start$", "parameters/l2_from_start$"}},
+         {"Distance from the start", GD_SHOWN_ALWAYS, {"function/l2_from_.+$", "parameters/l2_from_.+$"}},
          {"Function distance per parameter distance",
           GD_SHOWN_OUTPUTS,
-          {"function/per_parameter_step$", "function/per_parameter_from_start$"}},
+          {"function/per_parameter_step$", "function/per_parameter_from_.+$"}},
          {"Update to parameters", GD_SHOWN_PARAMETERS, {"parameters/update_ratio$"}},
      }},
     {"Gradient health",

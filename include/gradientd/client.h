@@ -140,10 +140,10 @@ enum gradientd_hparam_kind {
 // One of the run's hyperparameters, by which TensorBoard's HParams tab compares runs.
 struct gradientd_hparam {
     const char *name; // UTF-8, 1 to 255 bytes, no control characters
-    enum gradientd_hparam_kind kind;
-    double number;    // of kind NUMBER, finite
     const char *text; // of kind TEXT: UTF-8, at most 1,023 bytes, no control characters
-    bool flag;        // of kind FLAG
+    double number;    // of kind NUMBER, finite
+    enum gradientd_hparam_kind kind;
+    bool flag; // of kind FLAG
 };
 
 static inline struct gradientd_hparam gradientd_hparam_number(const char *name, double number) {
