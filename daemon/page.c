@@ -102,6 +102,13 @@ static const char histograms[] =
     "is a layer on its own scale, and a wall at the left (half precision: -24) is underflow. `adam/log2_step_size` is "
     "log2 of each effective step: the wider, the more the rule does that plain sgd would not.\n\n";
 
+static const char alerts[] =
+    "## alerts/: what a rule has seen\n\n"
+    "Texts, each where a rule's condition began or was over: numbers that are not finite, a spike of the norm, a "
+    "second "
+    "moment out of date, gradients that undo one another, step sizes that oscillate, a slice without any gradient. "
+    "Healthy: there are none.\n\n";
+
 static const char gaps[] =
     "## What is not there\n\n"
     "A chart begins when what it needs is known: lag m after m steps, slopes after 16. Past step 10,000 our own series "
@@ -127,6 +134,7 @@ static const struct {
     {groups, GD_SHOWN_GROUPS},
     {health, GD_SHOWN_ALWAYS},
     {histograms, GD_SHOWN_ALWAYS},
+    {alerts, GD_SHOWN_ALWAYS},
     {gaps, GD_SHOWN_ALWAYS},
 };
 

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 // Of what gd_page_write() writes, whatever is shown.
-enum { GD_PAGE_BYTES_MAX = 8191 };
+enum { GD_PAGE_BYTES_MAX = 9 << 10 };
 
 // Writes markdown, without a 0 at its end, for a run that shows `shown` (enum gd_shown). Returns its bytes; `ret_text`
 // may be NULL. Pure.

@@ -8,5 +8,11 @@ uint32_t gd_shown(const struct gd_open_run *open_run) {
         shown |= GD_SHOWN_SHADOWS;
     if (open_run->series.n_series > 0)
         shown |= GD_SHOWN_GROUPS;
+    if (gd_open_run_has_side(open_run, GD_SIDE_PROBE_GRADIENT))
+        shown |= GD_SHOWN_PROBE;
+    if (gd_open_run_has_side(open_run, GD_SIDE_PARAMETERS))
+        shown |= GD_SHOWN_PARAMETERS;
+    if (gd_open_run_has_side(open_run, GD_SIDE_OUTPUTS))
+        shown |= GD_SHOWN_OUTPUTS;
     return shown;
 }
