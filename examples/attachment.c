@@ -6,21 +6,32 @@
 #include <string.h>
 #include <unistd.h>
 
-struct gradientd_run *attachment_open(const struct arguments *arguments, const struct gradientd_group *groups,
-                                      size_t n_groups) {
+// The rule and its variant, as the optimiser computes it.
+static struct gradientd_optimizer attachment_describe_optimizer(const struct optimizer_settings *settings) {
+    struct gradientd_optimizer optimizer = {.rule = settings->rule};
+
+    if (settings->rule == GRADIENTD_ADAM || settings->rule == GRADIENTD_ADAMW || settings->rule == GRADIENTD_RMSPROP)
+        optimizer.bias_correction = settings->bias_corrected ? GRADIENTD_BIAS_CORRECTED : GRADIENTD_NO_BIAS_CORRECTION;
+    if (settings->rule == GRADIENTD_AMSGRAD)
+        optimizer.maximum_of = settings->bias_corrected ? GRADIENTD_RAW_THEN_CORRECTED : GRADIENTD_UNCORRECTED;
+    return optimizer;
+}
+
+struct gradientd_run *attachment_open(const struct arguments *arguments, const struct attachment *attachment) {
     if (arguments->no_gradientd)
         return NULL;
 
-    const struct optimizer_settings *settings = optimizer_settings_of(arguments->optimizer);
+    const struct optimizer_settings *settings =
+        attachment->settings ? attachment->settings : optimizer_settings_of(arguments->optimizer.kind);
     struct gradientd_parameter_group parameter_group = {.beta2 = settings->beta2, .eps = settings->eps};
     struct gradientd_options options = gradientd_options_default();
     options.logdir = arguments->logdir;
     options.run = arguments->run;
-    options.groups = groups;
-    options.n_groups = n_groups;
+    options.groups = attachment->groups;
+    options.n_groups = attachment->n_groups;
     options.parameter_groups = &parameter_group;
     options.n_parameter_groups = 1;
-    options.optimizer.rule = settings->rule;
+    options.optimizer = attachment_describe_optimizer(settings);
     options.no_thinning = arguments->no_thinning;
     options.max_stall = arguments->max_stall_seconds;
     options.socket = arguments->socket;

@@ -7,10 +7,16 @@
 
 #include "arguments.h"
 
+// What the command line does not say about a run. Zero-initialise; what is 0 or NULL takes the default named here.
+struct attachment {
+    const struct gradientd_group *groups;
+    size_t n_groups;
+    const struct optimizer_settings *settings; // NULL: those of the optimiser's kind
+};
+
 // Opens the run the command line asks for. NULL when it asks for none, or, after a warning, when there is no daemon:
 // the client takes a NULL run everywhere, so the training is the same.
-struct gradientd_run *attachment_open(const struct arguments *arguments, const struct gradientd_group *groups,
-                                      size_t n_groups);
+struct gradientd_run *attachment_open(const struct arguments *arguments, const struct attachment *attachment);
 
 // Closes `run`, which may be NULL, and prints where its event file is and how many steps were skipped.
 void attachment_close(struct gradientd_run *run);

@@ -50,8 +50,7 @@ static struct session *session_new(const struct arguments *arguments) {
         session_free(session);
         return NULL;
     }
-    if (digits_training_init(&session->training, &session->data, arguments->seed, arguments->optimizer,
-                             arguments->learning_rate) < 0) {
+    if (digits_training_init(&session->training, &session->data, arguments->seed, arguments->optimizer) < 0) {
         fprintf(stderr, "digits: out of memory\n");
         session_free(session);
         return NULL;
@@ -73,7 +72,7 @@ static void session_evaluate(struct session *session, int64_t step, struct gradi
 static struct gradientd_run *session_attach(const struct session *session, const struct arguments *arguments) {
     struct gradientd_group groups[MLP_TENSORS];
     digits_training_describe(&session->training, groups);
-    return attachment_open(arguments, groups, MLP_TENSORS);
+    return attachment_open(arguments, &(struct attachment){.groups = groups, .n_groups = MLP_TENSORS});
 }
 
 static void session_train(struct session *session, int64_t steps, struct gradientd_run *run) {

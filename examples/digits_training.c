@@ -9,14 +9,13 @@ enum {
 };
 
 int digits_training_init(struct digits_training *training, const struct digits_data *data, uint64_t seed,
-                         enum optimizer_kind optimizer, double learning_rate) {
+                         struct optimizer_choice optimizer) {
     *training = (struct digits_training){.data = data, .n_used = DIGITS_TRAIN}; // the first batch begins an epoch
     random_init(&training->source, seed);
     for (size_t i = 0; i < DIGITS_TRAIN; i++)
         training->order[i] = i;
     int result = mlp_init(&training->mlp, EVALUATION_BATCH, &training->source);
-    return result < 0 ? result
-                      : optimizer_init(&training->optimizer, optimizer, learning_rate, training->mlp.n_parameters);
+    return result < 0 ? result : optimizer_init(&training->optimizer, optimizer, training->mlp.n_parameters);
 }
 
 void digits_training_deinit(struct digits_training *training) {

@@ -23,7 +23,7 @@ struct digits_training {
 // Draws a network; from the same seed follows the same training. digits_training_deinit() frees what it allocates, also
 // where it failed or `training` is all zero. Returns 0 or -ENOMEM.
 int digits_training_init(struct digits_training *training, const struct digits_data *data, uint64_t seed,
-                         enum optimizer_kind optimizer, double learning_rate);
+                         struct optimizer_choice optimizer);
 void digits_training_deinit(struct digits_training *training);
 
 // One optimiser step on the next batch; returns the loss before it. The gradient stays in `mlp.gradients`.

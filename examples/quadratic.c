@@ -87,13 +87,13 @@ int main(int argc, char **argv) {
 
     struct descent descent = {.x = {start[0], start[1]}};
     random_init(&descent.source, arguments.seed);
-    if (optimizer_init(&descent.optimizer, arguments.optimizer, arguments.learning_rate, DIMENSIONS) < 0) {
+    if (optimizer_init(&descent.optimizer, arguments.optimizer, DIMENSIONS) < 0) {
         fprintf(stderr, "quadratic: out of memory\n");
         return EXIT_FAILURE;
     }
 
     struct gradientd_group groups[] = {{.name = "x", .numel = DIMENSIONS}};
-    struct gradientd_run *run = attachment_open(&arguments, groups, 1);
+    struct gradientd_run *run = attachment_open(&arguments, &(struct attachment){.groups = groups, .n_groups = 1});
     descent_run(&descent, arguments.steps, run);
 
     printf("loss %.4g at x = (%.17g, %.17g)\n", descent_loss(&descent), descent.x[0], descent.x[1]);

@@ -108,7 +108,7 @@ LAYERS = {
     "ctl": layer("ctl", "gradientctl record", "base arena", "protobuf"),
     "examples": layer(
         "examples",
-        "arguments attachment digits digits_data digits_training mlp optimizer progress quadratic random weights",
+        "adam_ratios arguments attachment digits digits_data digits_training mlp optimizer progress quadratic random weights",
         "client_api",
         "zlib",
     ),
