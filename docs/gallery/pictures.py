@@ -45,7 +45,7 @@ SECTIONS = {
         ),
     ],
     "quadratic": [
-        Picture("quadratic", pinned=("coherence/cosine_lag1", "coherence/cosine_lag5", "loss"), smoothing=0.99),
+        Picture("quadratic", pinned=("coherence/cosine_lag1", "coherence/cosine_lag5", "loss"), smoothing=0.9),
     ],
     "adam_ratios": [
         Picture(
