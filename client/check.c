@@ -51,6 +51,26 @@ static int check_rates(struct gradientd_run *run, const struct gradientd_step *s
     return 0;
 }
 
+// Streams beside the gradient: those that the options have, whole.
+static int check_sides(struct gradientd_run *run, const struct gradientd_step *step) {
+    static const char *const names[CLIENT_SIDES] = {"probe_gradients", "parameters", "outputs"};
+    struct client_side_elements sides[CLIENT_SIDES];
+    client_sides_of_step(step, sides);
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++) {
+        if (sides[side].is_there && run->sides[side].elements == 0)
+            return client_fail(&run->error, EINVAL, "%s is given; the option %s.stride is 0, it must be at least 1",
+                               names[side], names[side]);
+        for (uint32_t i = 0; sides[side].slices && i < run->n_groups; i++)
+            if (!sides[side].slices[i])
+                return client_fail(&run->error, EINVAL, "%s[%u] is missing; there must be one for each of %u groups",
+                                   names[side], i, run->n_groups);
+    }
+    if (step->has_model_version && step->model_version > step->step)
+        return client_fail(&run->error, EINVAL, "model_version is %lld, it must not be above the step, %lld",
+                           (long long)step->model_version, (long long)step->step);
+    return 0;
+}
+
 int client_check_step(struct gradientd_run *run, const struct gradientd_step *step) {
     if (run->step < 0 && step->step != run->first_step)
         return client_fail(&run->error, EINVAL, "step is %lld, the first one must be the option first_step, %lld",
@@ -64,5 +84,7 @@ int client_check_step(struct gradientd_run *run, const struct gradientd_step *st
     if (!isfinite(step->wall_time))
         return client_fail(&run->error, EINVAL, "wall_time is %f, it must be finite", step->wall_time);
     int result = check_rates(run, step);
+    if (result == 0)
+        result = check_sides(run, step);
     return result < 0 ? result : client_check_scalars(run, step->step, step->scalars, step->n_scalars);
 }

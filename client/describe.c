@@ -10,8 +10,8 @@
 struct description {
     Gradientd__OpenRun open_run;
     Gradientd__Optimizer optimizer;
-    Gradientd__Stream stream;
-    Gradientd__Stream *streams[1];
+    Gradientd__Stream stream[1 + CLIENT_SIDES];
+    Gradientd__Stream *streams[1 + CLIENT_SIDES];
     Gradientd__ParameterGroup *parameter_groups;
     Gradientd__ParameterGroup **parameter_group_pointers;
     Gradientd__StreamKind start_streams[2];
@@ -48,25 +48,42 @@ static void describe_optimizer(const struct gradientd_options *options, struct d
     description->open_run.optimizer = optimizer;
 }
 
-static void describe_stream(const struct gradientd_options *options, uint64_t elements,
-                            struct description *description) {
+static void add_stream(struct description *description, Gradientd__StreamKind kind, enum gradientd_element_type type,
+                       uint64_t elements, uint32_t stride) {
     static const Gradientd__ElementType types[] = {
         [GRADIENTD_F32] = GRADIENTD__ELEMENT_TYPE__F32,
         [GRADIENTD_BF16] = GRADIENTD__ELEMENT_TYPE__BF16,
         [GRADIENTD_F16] = GRADIENTD__ELEMENT_TYPE__F16,
         [GRADIENTD_F64] = GRADIENTD__ELEMENT_TYPE__F32,
     };
-    Gradientd__Stream *stream = &description->stream;
+    size_t index = description->open_run.n_streams++;
+    Gradientd__Stream *stream = description->streams[index] = &description->stream[index];
     gradientd__stream__init(stream);
-    stream->kind = GRADIENTD__STREAM_KIND__GRADIENT;
-    stream->element_type = types[options->element_type];
+    stream->kind = kind;
+    stream->element_type = types[type];
     stream->has_elements = true;
     stream->elements = elements;
-    stream->has_stride = options->stride != 1;
-    stream->stride = options->stride;
-    description->streams[0] = stream;
-    description->open_run.n_streams = 1;
+    stream->has_stride = stride != 1;
+    stream->stride = stride;
+}
+
+static void describe_streams(const struct gradientd_options *options, uint64_t elements,
+                             struct description *description) {
     description->open_run.streams = description->streams;
+    add_stream(description, GRADIENTD__STREAM_KIND__GRADIENT, options->element_type, elements, options->stride);
+    if (options->probe_gradients.stride > 0)
+        add_stream(description, GRADIENTD__STREAM_KIND__PROBE_GRADIENT, options->probe_gradients.element_type, elements,
+                   options->probe_gradients.stride);
+    if (options->parameters.stride > 0)
+        add_stream(description, GRADIENTD__STREAM_KIND__PARAMETERS, options->parameters.element_type, elements,
+                   options->parameters.stride);
+    if (options->outputs.stride == 0)
+        return;
+    add_stream(description, GRADIENTD__STREAM_KIND__OUTPUTS, options->outputs.element_type,
+               options->output_examples * options->outputs_per_example, options->outputs.stride);
+    Gradientd__Stream *outputs = description->streams[description->open_run.n_streams - 1];
+    outputs->has_examples = true;
+    outputs->examples = options->output_examples;
 }
 
 static int describe_parameter_groups(const struct gradientd_options *options, struct description *description) {
@@ -138,7 +155,7 @@ static int describe(const struct gradientd_options *options, uint64_t elements, 
     open_run->has_thinning = true;
     open_run->thinning = !options->no_thinning;
     describe_optimizer(options, description);
-    describe_stream(options, elements, description);
+    describe_streams(options, elements, description);
     describe_start(options, description);
     describe_tags(options, description);
     return describe_parameter_groups(options, description);

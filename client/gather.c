@@ -34,7 +34,7 @@ static void copy_part(const struct client_gather *gather, uint32_t part) {
     uint64_t end = lines * (part + 1) / gather->n_threads * LINE_ELEMS;
     if (end > gather->run->elements)
         end = gather->run->elements;
-    client_copy_elements(gather->run, gather->elements, gather->gradients, first, end);
+    client_copy_elements(gather->run, &gather->run->vector, gather->elements, gather->gradients, first, end);
 }
 
 static void *help(void *argument) {

@@ -9,7 +9,7 @@ enum { FASTEST = 1 }; // level: gradients are near noise, the others give no mor
 int client_inline_init(struct gradientd_run *run, const struct gradientd_options *options) {
     struct client_inline *in_line = &run->in_line;
     bool starts = options->start_second_moment || options->start_second_moment_max; // whose elements are floats
-    size_t bytes = run->elements * (starts ? sizeof(float) : run->element_bytes);
+    size_t bytes = run->elements * (starts ? sizeof(float) : run->vector.element_bytes);
 
     in_line->elements = calloc(bytes, 1);
     run->slots = (struct client_slots){

@@ -47,6 +47,30 @@ struct client_output {
     size_t payload_at;
 };
 
+// The streams beside the gradient.
+enum client_side { CLIENT_PROBE_GRADIENTS, CLIENT_PARAMETERS, CLIENT_OUTPUTS, CLIENT_SIDES };
+
+// How a stream's elements are copied.
+struct client_vector {
+    size_t element_bytes; // as they travel
+    bool narrows;         // the trainer's are doubles
+    bool streams;         // they are copied past the caches
+};
+
+struct client_side_stream {
+    uint64_t elements; // 0: the run does not send it
+    struct client_vector vector;
+    struct client_slots slots;
+};
+
+// What a step has of them: pointers to slices, or of outputs the one to all.
+struct client_side_elements {
+    const void *const *slices;
+    const void *all;
+    uint32_t slot;
+    uint32_t is_there;
+};
+
 struct client_inline {
     uint8_t *elements; // of one step or start vector; NULL: the run is in shared memory
     uint8_t *deflated; // as many bytes, NULL: elements go raw
@@ -118,9 +142,8 @@ struct gradientd_run {
     struct client_group *groups;
     uint32_t n_groups;
     uint64_t elements;
-    size_t element_bytes;         // as they travel
-    bool narrows;                 // the trainer's are doubles
-    bool streams;                 // they are copied past the caches
+    struct client_vector vector; // of the gradient
+    struct client_side_stream sides[CLIENT_SIDES];
     struct client_gather *gather; // NULL: the trainer's thread copies alone
     uint32_t n_parameter_groups;
 
@@ -317,10 +340,16 @@ const Gradientd__StreamLayout *client_find_stream(const Gradientd__Layout *layou
 // Bytes of an element as it travels.
 size_t client_element_bytes(enum gradientd_element_type type);
 
-// Copies elements `first` to `end` of a step to their places from the groups that have a gradient; others are left.
+// How elements of a type are copied.
+struct client_vector client_vector_of(enum gradientd_element_type type);
+
+// Copies elements `first` to `end` of a step to their places from the groups that have any; others are left.
 // Thread-safe for ranges that do not overlap.
-void client_copy_elements(const struct gradientd_run *run, uint8_t *elements, const void *const *gradients,
-                          uint64_t first, uint64_t end);
+void client_copy_elements(const struct gradientd_run *run, const struct client_vector *vector, uint8_t *elements,
+                          const void *const *gradients, uint64_t first, uint64_t end);
+
+// Copies `elements` elements that lie in one piece.
+void client_copy_vector(const struct client_vector *vector, uint8_t *to, const void *from, uint64_t elements);
 
 // ---- copy.c
 
@@ -406,8 +435,41 @@ int client_say(struct gradientd_run *run, const Gradientd__ClientMessage *messag
 // ---- room.c
 
 // What every submission begins with: the way back to a daemon, what it has to say, a free slot. Waits up to max_stall
-// for one. Returns a gradientd_result; SKIPPED: *ret_slot is -1.
-int client_find_room(struct gradientd_run *run, int64_t *ret_slot);
+// for one, and for one of each stream that `sides` has. Returns a gradientd_result; SKIPPED: *ret_slot is -1.
+int client_find_room(struct gradientd_run *run, struct client_side_elements *sides, int64_t *ret_slot);
+
+// The same for the streams alone, beside a slot that was acquired.
+int client_find_side_room(struct gradientd_run *run, struct client_side_elements *sides);
+
+// ---- sides.c: the streams beside the gradient
+
+// What the options say of them.
+void client_sides_init(struct gradientd_run *run, const struct gradientd_options *options);
+
+// Takes their slots from the layout. Returns 0, or -ENOMEM.
+int client_sides_map(struct gradientd_run *run, const Gradientd__Layout *layout);
+
+// Moves what a layout gives from one run to another, which had none.
+void client_sides_move(struct gradientd_run *to, struct gradientd_run *from);
+
+// Frees what client_sides_map() allocated.
+void client_sides_unmap(struct gradientd_run *run);
+
+// Their kind on the wire.
+Gradientd__StreamKind client_side_kind(enum client_side side);
+
+// What a step brings.
+void client_sides_of_step(const struct gradientd_step *step,
+                          struct client_side_elements ret_sides[static CLIENT_SIDES]);
+
+// Finds a free slot for each stream there is. Returns whether there is one for all.
+bool client_sides_find_slots(const struct gradientd_run *run, struct client_side_elements *sides);
+
+// Copies the streams there are into their slots.
+void client_sides_copy(const struct gradientd_run *run, const struct client_side_elements *sides);
+
+// A free slot's number, -1 when there is none.
+int64_t client_find_slot(const struct client_slots *slots);
 
 // ---- submit.c
 

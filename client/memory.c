@@ -32,16 +32,38 @@ static bool slots_fit(const Gradientd__Layout *layout, const Gradientd__StreamLa
            lies_inside(layout, stream->slots_offset, stream->slots * stream->slot_stride_bytes, sizeof(float));
 }
 
+// A slot's elements; start vectors are always floats.
+static uint64_t slot_bytes_of(const struct gradientd_run *run, Gradientd__StreamKind kind) {
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++)
+        if (kind == client_side_kind(side))
+            return run->sides[side].elements * run->sides[side].vector.element_bytes;
+    return run->elements * (kind == GRADIENTD__STREAM_KIND__GRADIENT ? run->vector.element_bytes : sizeof(float));
+}
+
+// Every stream that the run sends has its place.
+static bool sides_fit(const struct gradientd_run *run, const Gradientd__Layout *layout) {
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++) {
+        const Gradientd__StreamLayout *stream = client_find_stream(layout, client_side_kind(side));
+        if (!stream != (run->sides[side].elements == 0))
+            return false;
+        if (stream &&
+            !lies_inside(layout, stream->slot_words_offset, stream->slots * sizeof(uint64_t), sizeof(uint64_t)))
+            return false;
+    }
+    return true;
+}
+
 bool client_layout_fits(const struct gradientd_run *run, const Gradientd__Layout *layout) {
     if (layout->n_streams < 1 || // the version is the daemon's business: all that is used has an offset
         layout->total_bytes > INT64_MAX / SLOTS_MAX) // so that no product of slots and a stride within it overflows
         return false;
     for (size_t i = 0; i < layout->n_streams; i++) {
         const Gradientd__StreamLayout *stream = layout->streams[i];
-        bool is_start = stream->kind != GRADIENTD__STREAM_KIND__GRADIENT; // always floats
-        if (!slots_fit(layout, stream, run->elements * (is_start ? sizeof(float) : run->element_bytes)))
+        if (!slots_fit(layout, stream, slot_bytes_of(run, stream->kind)))
             return false;
     }
+    if (!sides_fit(run, layout))
+        return false;
     const Gradientd__StreamLayout *gradient = layout->streams[0];
     return gradient->kind == GRADIENTD__STREAM_KIND__GRADIENT &&
            lies_inside(layout, gradient->slot_words_offset, gradient->slots * sizeof(uint64_t), sizeof(uint64_t)) &&
@@ -64,7 +86,17 @@ static int allocate_pages(int fd, uint64_t total_bytes) {
     return 0;
 }
 
-// Maps the memory. The slots' pages are mapped here, so that no step pays for it.
+// Maps the pages of slots, so that no step pays for it.
+static void populate(const struct client_slots *slots) {
+#ifdef MADV_POPULATE_WRITE
+    uint64_t bytes = slots->count * slots->stride_bytes;
+    for (uint64_t at = 0; at < bytes; at += PIECE_BYTES)
+        madvise(slots->base + at, bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES, MADV_POPULATE_WRITE);
+#else
+    (void)slots;
+#endif
+}
+
 static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout, int fd,
                       struct gradientd_error *ret_error) {
     void *memory = mmap(NULL, layout->total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -83,16 +115,15 @@ static int map_memory(struct gradientd_run *run, const Gradientd__Layout *layout
         .words = (void *)(run->memory + stream->slot_words_offset),
         .used_sequence = calloc(stream->slots, sizeof(uint64_t)),
     };
-    run->streams = client_copy_streams(run->slots.count * run->slots.stride_bytes);
+    run->vector.streams = client_copy_streams(run->slots.count * run->slots.stride_bytes);
+    int result = client_sides_map(run, layout);
     run->waiting = (void *)(run->memory + layout->waiting_offset);
     run->notices = (void *)(run->memory + layout->notices_offset);
     run->commits = (void *)(run->memory + layout->commits_offset);
-#ifdef MADV_POPULATE_WRITE
-    uint64_t bytes = run->slots.count * run->slots.stride_bytes;
-    for (uint64_t at = 0; at < bytes; at += PIECE_BYTES)
-        madvise(run->slots.base + at, bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES, MADV_POPULATE_WRITE);
-#endif
-    return run->slots.used_sequence ? 0 : client_fail(ret_error, ENOMEM, "out of memory");
+    populate(&run->slots);
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++)
+        populate(&run->sides[side].slots);
+    return run->slots.used_sequence && result == 0 ? 0 : client_fail(ret_error, ENOMEM, "out of memory");
 }
 
 // Gives the memory its size and pages, and seals it. Returns 0 or a negative errno.

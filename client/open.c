@@ -73,8 +73,8 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
         run->groups[i] = (struct client_group){.numel = options->groups[i].numel, .offset = run->elements};
         run->elements += options->groups[i].numel;
     }
-    run->element_bytes = client_element_bytes(options->element_type);
-    run->narrows = options->element_type == GRADIENTD_F64;
+    run->vector = client_vector_of(options->element_type);
+    client_sides_init(run, options);
     int result = gd_user_tags_new(&run->tags);
     if (result == 0)
         result = allocate_alive_page(run);
@@ -103,6 +103,7 @@ static void free_run(struct gradientd_run *run) {
         munmap(run->alive, (size_t)sysconf(_SC_PAGESIZE));
     gd_user_tags_free(run->tags);
     free(run->slots.used_sequence);
+    client_sides_unmap(run);
     free(run->groups);
     free(run->rates);
     free(run->rate_pointers);

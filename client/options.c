@@ -7,6 +7,8 @@
 
 enum { SHOWN_BYTES = 64 }; // of a text in an error's
 
+static const uint64_t OUTPUT_ELEMENTS_MAX = UINT64_C(1) << 40; // as the daemon has it
+
 int client_check_name(const char *list, size_t index, const char *member, const char *name,
                       struct gradientd_error *ret_error) {
     char shown[SHOWN_BYTES];
@@ -106,6 +108,36 @@ static int check_choices(const struct gradientd_options *options, struct gradien
     return 0;
 }
 
+// Streams beside the gradient.
+static int check_sides(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    const struct {
+        const char *name;
+        const struct gradientd_stream_options *stream;
+    } sides[] = {
+        {"probe_gradients", &options->probe_gradients},
+        {"parameters", &options->parameters},
+        {"outputs", &options->outputs},
+    };
+    for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
+        if (sides[i].stream->stride == 0)
+            continue;
+        if (options->transport != GRADIENTD_SHARED_MEMORY)
+            return client_fail(ret_error, EINVAL, "%s.stride is %u, with transport inline it must be 0", sides[i].name,
+                               sides[i].stream->stride);
+        if ((unsigned)sides[i].stream->element_type > GRADIENTD_F64)
+            return client_fail(ret_error, EINVAL, "%s.element_type is %d, the limits are 0 and %d", sides[i].name,
+                               (int)sides[i].stream->element_type, GRADIENTD_F64);
+    }
+    if (options->outputs.stride > 0 && (options->output_examples < 1 || options->outputs_per_example < 1 ||
+                                        options->output_examples > OUTPUT_ELEMENTS_MAX / options->outputs_per_example))
+        return client_fail(ret_error, EINVAL,
+                           "output_examples is %llu and outputs_per_example %llu; they must be at least 1, and their "
+                           "product at most %llu",
+                           (unsigned long long)options->output_examples,
+                           (unsigned long long)options->outputs_per_example, (unsigned long long)OUTPUT_ELEMENTS_MAX);
+    return 0;
+}
+
 // A payload's size bounds what goes inline.
 static int check_inline(const struct gradientd_options *options, struct gradientd_error *ret_error) {
     bool starts = options->start_second_moment || options->start_second_moment_max; // whose elements are floats
@@ -145,5 +177,7 @@ int client_check_options(const struct gradientd_options *options, struct gradien
         result = check_patterns("exclude", options->exclude, options->n_exclude, ret_error);
     if (result == 0)
         result = check_groups(options, ret_error);
+    if (result == 0)
+        result = check_sides(options, ret_error);
     return result < 0 ? result : check_inline(options, ret_error);
 }

@@ -50,6 +50,7 @@ static void free_one(struct client_renewal *renewal) {
     if (renewal->made.memory)
         client_unmap(renewal->made.memory, renewal->made.memory_bytes);
     free(renewal->made.slots.used_sequence);
+    client_sides_unmap(&renewal->made);
     client_close_fds(&renewal->fds);
     if (renewal->event_path)
         unlink(renewal->event_path); // a file without a step would show as a run
@@ -170,6 +171,7 @@ static void retire_memory(struct gradientd_run *run, struct client_renewal *rene
     run->memory_bytes = 0;
     free(run->slots.used_sequence);
     run->slots = (struct client_slots){0};
+    client_sides_unmap(run);
     run->commits = &no_memory.commits;
     run->waiting = &no_memory.waiting;
     run->notices = &no_memory.notices;
@@ -264,7 +266,8 @@ int client_renewal_take(struct gradientd_run *run) {
     run->memory = renewal->made.memory;
     run->memory_bytes = renewal->made.memory_bytes;
     run->slots = renewal->made.slots;
-    run->streams = renewal->made.streams;
+    run->vector.streams = renewal->made.vector.streams;
+    client_sides_move(run, &renewal->made);
     run->waiting = renewal->made.waiting;
     run->notices = renewal->made.notices;
     run->commits = renewal->made.commits;

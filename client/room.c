@@ -2,17 +2,22 @@
 
 #include "internal.h"
 
-// A free slot's number, -1 when there is none.
-static int64_t find_slot(const struct gradientd_run *run) {
-    for (uint32_t i = 0; i < run->slots.count; i++)
-        if (atomic_load_explicit(&run->slots.words[i], memory_order_acquire) >= run->slots.used_sequence[i])
-            return i;
-    return -1;
+// What a step needs: a slot of each of its streams.
+struct room {
+    struct client_side_elements *sides;
+    bool has_gradient; // already
+    int64_t slot;
+};
+
+// The slot, -1 unless there is one of each stream.
+static int64_t find_slots(const struct gradientd_run *run, struct room *room) {
+    int64_t slot = room->has_gradient ? room->slot : client_find_slot(&run->slots);
+    return slot >= 0 && client_sides_find_slots(run, room->sides) ? slot : -1;
 }
 
-// Waits up to max_stall for a slot of the shared memory.
-static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
-    *ret_slot = find_slot(run);
+// Waits up to max_stall for slots of the shared memory.
+static int wait_for_slots(struct gradientd_run *run, struct room *room, int64_t *ret_slot) {
+    *ret_slot = find_slots(run, room);
     if (*ret_slot >= 0)
         return GRADIENTD_OK;
     if (run->max_stall <= 0.0)
@@ -25,7 +30,7 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
         atomic_store_explicit(run->waiting, 1, memory_order_relaxed);
         // pairs with the daemon's fence, between its slot words and its look at `waiting`
         atomic_thread_fence(memory_order_seq_cst);
-        *ret_slot = find_slot(run);
+        *ret_slot = find_slots(run, room);
         if (*ret_slot >= 0)
             return GRADIENTD_OK;
         int result =
@@ -33,7 +38,7 @@ static int wait_for_slot(struct gradientd_run *run, int64_t *ret_slot) {
         if (result != GRADIENTD_OK)
             return result;
     } while (client_now_monotonic() < deadline);
-    *ret_slot = find_slot(run);
+    *ret_slot = find_slots(run, room);
     return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
 }
 
@@ -60,7 +65,8 @@ static int wait_for_payload(struct gradientd_run *run) {
     }
 }
 
-int client_find_room(struct gradientd_run *run, int64_t *ret_slot) {
+int client_find_room(struct gradientd_run *run, struct client_side_elements *sides, int64_t *ret_slot) {
+    struct room room = {.sides = sides};
     *ret_slot = -1;
     int result = client_come_back(run);
     if (result != GRADIENTD_OK)
@@ -73,5 +79,11 @@ int client_find_room(struct gradientd_run *run, int64_t *ret_slot) {
         return result;
     }
     result = read_notices(run);
-    return result == GRADIENTD_OK ? wait_for_slot(run, ret_slot) : result;
+    return result == GRADIENTD_OK ? wait_for_slots(run, &room, ret_slot) : result;
+}
+
+int client_find_side_room(struct gradientd_run *run, struct client_side_elements *sides) {
+    struct room room = {.sides = sides, .has_gradient = true};
+    int64_t slot;
+    return run->in_line.elements ? GRADIENTD_OK : wait_for_slots(run, &room, &slot);
 }

@@ -77,9 +77,34 @@ static int skip_step(struct gradientd_run *run, const struct gradientd_step *ste
     return result == GRADIENTD_DETACHED ? result : GRADIENTD_SKIPPED;
 }
 
-// Hands slot `slot` over; run->groups_present says which groups are in it unless `all_present`.
+// Describes the streams that are there after the gradient. Returns how many those are.
+static size_t fill_sides(const struct client_side_elements *sides, Gradientd__StreamElements *elements,
+                         Gradientd__StreamElements **pointers) {
+    size_t count = 0;
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++) {
+        if (!sides[side].is_there)
+            continue;
+        gradientd__stream_elements__init(&elements[count]);
+        elements[count].kind = client_side_kind(side);
+        elements[count].has_slot = true;
+        elements[count].slot = sides[side].slot;
+        pointers[count] = &elements[count];
+        count++;
+    }
+    return count;
+}
+
+// The slots are the daemon's until the commit that frees them.
+static void pass_slots(struct gradientd_run *run, uint32_t slot, const struct client_side_elements *sides) {
+    run->slots.used_sequence[slot] = run->sequence;
+    for (enum client_side side = 0; side < CLIENT_SIDES; side++)
+        if (sides[side].is_there)
+            run->sides[side].slots.used_sequence[sides[side].slot] = run->sequence;
+}
+
+// Hands slot `slot`, and those of `sides`, over; run->groups_present says which groups are in it unless `all_present`.
 static int send_snapshot(struct gradientd_run *run, const struct gradientd_step *step, uint32_t slot,
-                         bool all_present) {
+                         const struct client_side_elements *sides, bool all_present) {
     fill_rates(run, step);
     fill_scalars(run, step->scalars, step->n_scalars);
     pass_step(run, step);
@@ -89,12 +114,13 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     size_t payload_bytes = 0;
     elements.kind = GRADIENTD__STREAM_KIND__GRADIENT;
     if (run->in_line.elements) {
-        payload = client_inline_payload(run, run->elements * run->element_bytes, &elements, &payload_bytes);
+        payload = client_inline_payload(run, run->elements * run->vector.element_bytes, &elements, &payload_bytes);
     } else {
         elements.has_slot = true;
         elements.slot = slot;
     }
-    Gradientd__StreamElements *streams[] = {&elements};
+    Gradientd__StreamElements side_elements[CLIENT_SIDES];
+    Gradientd__StreamElements *streams[1 + CLIENT_SIDES] = {&elements};
     Gradientd__Snapshot body = GRADIENTD__SNAPSHOT__INIT;
     body.sequence = run->sequence + 1;
     body.step = step->step;
@@ -103,7 +129,7 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     body.has_applied = step->not_applied;
     body.applied = !step->not_applied;
     body.wall_time = step->wall_time != 0.0 ? step->wall_time : client_now();
-    body.n_streams = 1;
+    body.n_streams = 1 + fill_sides(sides, side_elements, streams + 1);
     body.streams = streams;
     body.has_groups_present = !all_present;
     body.groups_present = (ProtobufCBinaryData){(run->n_groups + 7) / 8, run->groups_present};
@@ -111,6 +137,8 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     body.parameter_groups = run->rate_pointers;
     body.n_scalars = step->n_scalars;
     body.scalars = run->scalar_pointers;
+    body.has_model_version = step->has_model_version;
+    body.model_version = step->model_version;
     body.has_skipped = run->skipped > 0;
     body.skipped = run->skipped;
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
@@ -119,7 +147,8 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
 
     int result = client_say(run, &message, payload, payload_bytes);
     if (result == GRADIENTD_OK) {
-        run->slots.used_sequence[slot] = ++run->sequence;
+        run->sequence++;
+        pass_slots(run, slot, sides);
         run->snapshot_step = step->step;
         for (uint32_t i = 0; i < run->n_parameter_groups; i++)
             run->rates[i].has_beta2 = run->rates[i].has_eps = false;
@@ -144,7 +173,9 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
     if (result < 0)
         return result;
     int64_t slot;
-    result = client_find_room(run, &slot);
+    struct client_side_elements sides[CLIENT_SIDES];
+    client_sides_of_step(step, sides);
+    result = client_find_room(run, sides, &slot);
     if (result != GRADIENTD_OK)
         return result == GRADIENTD_SKIPPED ? skip_step(run, step) : result;
 
@@ -160,16 +191,18 @@ int gradientd_submit(struct gradientd_run *run, const struct gradientd_step *ste
     if (run->gather)
         client_gather_step(run->gather, slot_elements(run, slot), gradients);
     else
-        client_copy_elements(run, slot_elements(run, slot), gradients, 0, run->elements);
-    return send_snapshot(run, step, (uint32_t)slot, all_present);
+        client_copy_elements(run, &run->vector, slot_elements(run, slot), gradients, 0, run->elements);
+    client_sides_copy(run, sides);
+    return send_snapshot(run, step, (uint32_t)slot, sides, all_present);
 }
 
 void *gradientd_acquire(struct gradientd_run *run) {
     if (!is_attached(run))
         return NULL;
     run->lends_slots = true;
+    struct client_side_elements none[CLIENT_SIDES] = {0};
     if (run->acquired < 0)
-        client_find_room(run, &run->acquired);
+        client_find_room(run, none, &run->acquired);
     return run->acquired < 0 ? NULL : slot_elements(run, run->acquired);
 }
 
@@ -191,9 +224,15 @@ int gradientd_commit(struct gradientd_run *run, const struct gradientd_step *ste
             all_present = false;
     }
     uint32_t slot = (uint32_t)run->acquired;
+    struct client_side_elements sides[CLIENT_SIDES];
     run->acquired = -1;
+    client_sides_of_step(step, sides);
+    result = client_find_side_room(run, sides);
+    if (result != GRADIENTD_OK)
+        return result == GRADIENTD_SKIPPED ? skip_step(run, step) : result;
+    client_sides_copy(run, sides);
     client_copy_fence(); // the trainer may have written past its caches
-    return send_snapshot(run, step, slot, all_present);
+    return send_snapshot(run, step, slot, sides, all_present);
 }
 
 int gradientd_scalars(struct gradientd_run *run, int64_t step, double wall_time, const struct gradientd_scalar *scalars,

@@ -7,6 +7,7 @@
 
 #include "decode_open_run.h"
 #include "decode_optimizer.h"
+#include "decode_streams.h"
 #include "gradientd.pb-c.h"
 #include "text.h"
 
@@ -84,13 +85,17 @@ static void set_delivery(const Gradientd__StreamElements *elements, struct gd_su
 }
 
 static int check_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame,
-                          struct gd_error *ret_error) {
-    if (snapshot->n_streams != 1 || snapshot->streams[0]->kind != GRADIENTD__STREAM_KIND__GRADIENT)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
-                            "streams has %zu entries; exactly one, GRADIENT, is supported", snapshot->n_streams);
+                          const Gradientd__StreamElements **ret_gradient, struct gd_error *ret_error) {
+    int result = gd_decode_snapshot_streams(snapshot, ret_gradient, ret_error);
+    if (result < 0)
+        return result;
     if (snapshot->has_optimizer_step && snapshot->optimizer_step == 0)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "optimizer_step", "optimizer_step is 0, it counts from 1");
-    int result = check_elements(snapshot->streams[0], frame, ret_error);
+    if (snapshot->has_model_version && snapshot->model_version > snapshot->step)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "model_version",
+                            "model_version is %lld, it must not be above the step, %lld",
+                            (long long)snapshot->model_version, (long long)snapshot->step);
+    result = check_elements(*ret_gradient, frame, ret_error);
     if (result == 0)
         result = check_time(snapshot->wall_time, snapshot->step, ret_error);
     if (result == 0)
@@ -135,7 +140,8 @@ static struct gd_submission *submission_new(struct gd_submission_pool *pool, siz
 
 static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_frame *frame,
                            struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
-    int result = check_snapshot(snapshot, frame, ret_error);
+    const Gradientd__StreamElements *gradient;
+    int result = check_snapshot(snapshot, frame, &gradient, ret_error);
     if (result < 0)
         return result;
 
@@ -151,7 +157,10 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
     submission->has_optimizer_step = snapshot->has_optimizer_step;
     submission->optimizer_step = snapshot->optimizer_step;
     submission->applied = !snapshot->has_applied || snapshot->applied;
-    set_delivery(snapshot->streams[0], submission);
+    set_delivery(gradient, submission);
+    gd_decode_snapshot_sides(snapshot, submission);
+    submission->has_model_version = snapshot->has_model_version;
+    submission->model_version = snapshot->model_version;
     submission->skipped = snapshot->skipped;
     for (uint32_t i = 0; i < submission->n_rates; i++) {
         const Gradientd__ParameterGroupStep *rates = snapshot->parameter_groups[i];

@@ -10,13 +10,11 @@
 #include "decode.h"
 #include "decode_optimizer.h"
 #include "decode_selection.h"
+#include "decode_streams.h"
 #include "quota.h"
 #include "text.h"
 
 enum { DEFAULT_MAX_LAG = 5, DEFAULT_INFLIGHT = 2 };
-
-// Far above any memory, and far from where sums of sizes in bytes would overflow 64 bits.
-static const uint64_t ELEMENTS_MAX = UINT64_C(1) << 40;
 
 void gd_open_run_free(struct gd_open_run *open_run) {
     if (!open_run)
@@ -71,22 +69,6 @@ static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_
     return result;
 }
 
-static int read_streams(const Gradientd__OpenRun *message, struct gd_open_run *open_run, struct gd_error *ret_error) {
-    if (message->n_streams != 1 || message->streams[0]->kind != GRADIENTD__STREAM_KIND__GRADIENT)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
-                            "streams has %zu entries; exactly one, GRADIENT, is supported", message->n_streams);
-    const Gradientd__Stream *stream = message->streams[0];
-    if (stream->element_type != GRADIENTD__ELEMENT_TYPE__F32 && stream->element_type != GRADIENTD__ELEMENT_TYPE__BF16 &&
-        stream->element_type != GRADIENTD__ELEMENT_TYPE__F16)
-        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "element_type",
-                            "element_type is %d; F32 (1), BF16 (2) and F16 (3) are supported",
-                            (int)stream->element_type);
-    open_run->element_type = (enum gd_element_type)stream->element_type;
-    open_run->stated_elements = stream->has_elements ? stream->elements : UINT64_MAX;
-    open_run->stride = stream->has_stride ? stream->stride : 1;
-    return gd_error_check_range("stride", open_run->stride, 1, UINT32_MAX, ret_error);
-}
-
 // What the wire can ask for and this daemon does not do: refused, so that nobody waits for charts that never come.
 static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error *ret_error) {
     const struct {
@@ -124,10 +106,10 @@ static int64_t read_group(const uint8_t *table, size_t bytes, uint32_t index, st
     group->numel = gd_read_u64le(table);
     group->parameter_group = gd_read_u32le(table + 8);
     group->step_lag = gd_read_u32le(table + 12);
-    if (group->numel == 0 || group->numel > ELEMENTS_MAX - open_run->elements)
+    if (group->numel == 0 || group->numel > GD_ELEMENTS_MAX - open_run->elements)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "group.numel",
                             "numel of group %u is %llu; it must be at least 1, and %llu in all", index,
-                            (unsigned long long)group->numel, (unsigned long long)ELEMENTS_MAX);
+                            (unsigned long long)group->numel, (unsigned long long)GD_ELEMENTS_MAX);
     if (group->parameter_group >= open_run->n_parameter_groups)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "group.parameter_group",
                             "parameter_group of group %u is %u, there are %u", index, group->parameter_group,
@@ -171,7 +153,7 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
 
     int result = read_run(message, open_run, ret_error);
     if (result == 0)
-        result = read_streams(message, open_run, ret_error);
+        result = gd_decode_streams(message, open_run, ret_error);
     if (result == 0)
         result = check_unsupported(message, ret_error);
     if (result == 0)
@@ -213,10 +195,9 @@ int gd_open_run_read_table(struct gd_open_run *open_run, const uint8_t *table, s
     if (at != bytes)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "groups", "the group table has %zu bytes after entry %u",
                             bytes - at, open_run->n_groups);
-    if (open_run->stated_elements != UINT64_MAX && open_run->stated_elements != open_run->elements)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "elements",
-                            "elements of GRADIENT is %llu, the groups' numel add up to %llu",
-                            (unsigned long long)open_run->stated_elements, (unsigned long long)open_run->elements);
+    int result = gd_decode_streams_end(open_run, ret_error);
+    if (result < 0)
+        return result;
     open_run->digest = digest(open_run->digest, table, bytes);
     return select_series(open_run, ret_error);
 }

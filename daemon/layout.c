@@ -44,6 +44,18 @@ static uint64_t series_records_max(const struct gd_open_run *open_run) {
     return bytes;
 }
 
+static uint64_t side_records_max(const struct gd_open_run *open_run) {
+    uint64_t bytes = 0;
+    if (gd_open_run_sides_before(open_run, GD_SIDES) == 0)
+        return 0;
+    for (enum gd_side_tag tag = 0; tag < GD_SIDE_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        gd_side_tag_describe(tag, open_run->first_step, &text);
+        bytes += tag_bytes_max(&text);
+    }
+    return bytes;
+}
+
 // Every own tag with its description and every user tag with the longest name, each in an Event of its own.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
@@ -56,7 +68,13 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
             bytes += tag_bytes_max(&text);
         }
     }
-    return bytes + series_records_max(open_run);
+    return bytes + series_records_max(open_run) + side_records_max(open_run);
+}
+
+static uint64_t side_slots(const struct gd_open_run *open_run, enum gd_side side) {
+    if (!gd_open_run_has_side(open_run, side))
+        return 0;
+    return open_run->sides[side].lags + 1 + open_run->inflight + gd_side_keeps_start(side);
 }
 
 static void place_second_moments(struct gd_layout *layout, const struct gd_open_run *open_run, uint64_t *end) {
@@ -89,6 +107,13 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
     layout->commits_offset = place(&end, sizeof(uint64_t), LINE_BYTES);
     layout->written_offset = place(&end, sizeof(uint64_t), LINE_BYTES);
     layout->slot_words_offset = place(&end, layout->slots * sizeof(uint64_t), LINE_BYTES);
+    for (enum gd_side side = 0; side < GD_SIDES; side++) {
+        struct gd_side_layout *to = &layout->sides[side];
+        to->slots = side_slots(open_run, side);
+        if (to->slots == 0)
+            continue;
+        to->slot_words_offset = place(&end, to->slots * sizeof(uint64_t), LINE_BYTES);
+    }
     for (int i = 0; i < 2; i++)
         layout->state_offset[i] = place(&end, layout->state_bytes, LINE_BYTES);
     layout->user_tags_offset = place(&end, GRADIENTD_USER_TAGS_MAX * (GRADIENTD_NAME_BYTES_MAX + 1), LINE_BYTES);
@@ -100,6 +125,14 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
     layout->outbox_offset = place(&end, layout->outbox_bytes, PAGE_BYTES);
     place_second_moments(layout, open_run, &end);
     layout->slots_offset = place(&end, layout->slots * layout->slot_stride_bytes, PAGE_BYTES);
+    for (enum gd_side side = 0; side < GD_SIDES; side++) {
+        const struct gd_side_stream *stream = &open_run->sides[side];
+        struct gd_side_layout *to = &layout->sides[side];
+        if (to->slots == 0)
+            continue;
+        to->slot_stride_bytes = align(stream->elements * gd_element_bytes(stream->element_type), PAGE_BYTES);
+        to->slots_offset = place(&end, to->slots * to->slot_stride_bytes, PAGE_BYTES);
+    }
     layout->version = gd_fault_layout_version(GRADIENTD_LAYOUT_VERSION);
     layout->total_bytes = align(gd_fault_layout_bytes(end), PAGE_BYTES);
 }

@@ -5,6 +5,14 @@
 
 #include "message.h"
 
+// A stream beside the gradient; without slots the run has it not.
+struct gd_side_layout {
+    uint64_t slots_offset;
+    uint64_t slot_stride_bytes;
+    uint64_t slot_words_offset; // u64 per slot
+    uint64_t slots;
+};
+
 struct gd_layout {
     uint32_t version;
     uint64_t total_bytes;
@@ -28,6 +36,7 @@ struct gd_layout {
     uint64_t second_moment_bytes; // of each of these arrays
     uint64_t slots_offset;
     uint64_t slot_stride_bytes;
+    struct gd_side_layout sides[GD_SIDES];
     uint32_t slots;
     uint32_t state_arrays[GD_RULES_MAX];
     uint32_t

@@ -138,7 +138,7 @@ static void store_header(struct gd_memory *memory, const struct gd_memory_commit
         .magic = MEMORY_MAGIC,
         .layout_version = memory->layout.version,
         .total_bytes = memory->layout.total_bytes,
-        .open_run_digest = commit->open_run_digest,
+        .open_run_digest = commit->open_run->digest,
         .appended_bytes = commit->appended_bytes + commit->records_bytes,
         .sequence = commit->state->sequence,
     };
@@ -153,15 +153,22 @@ static void store_header(struct gd_memory *memory, const struct gd_memory_commit
 }
 
 // A free slot's word is the sequence of the commit that freed it: any commit not below its last use will do.
-static void store_slot_words(struct gd_memory *memory, const struct gd_run_state *state) {
-    _Atomic uint64_t *words = (void *)(memory->base + memory->layout.slot_words_offset);
-    for (uint32_t i = 0; i < memory->layout.slots; i++)
-        if (!state->slots[i].in_use && state->slots[i].sequence <= state->sequence)
-            atomic_store_explicit(&words[i], state->sequence, memory_order_release);
+static void store_slot_words(struct gd_memory *memory, uint64_t words_offset, const struct gd_slot_state *slots,
+                             uint64_t n_slots, uint64_t sequence) {
+    _Atomic uint64_t *words = (void *)(memory->base + words_offset);
+    for (uint64_t i = 0; i < n_slots; i++)
+        if (!slots[i].in_use && slots[i].sequence <= sequence)
+            atomic_store_explicit(&words[i], sequence, memory_order_release);
 }
 
-void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *state) {
-    store_slot_words(memory, state);
+void gd_memory_publish(struct gd_memory *memory, const struct gd_open_run *open_run, struct gd_run_state *state) {
+    const struct gd_layout *layout = &memory->layout;
+    store_slot_words(memory, layout->slot_words_offset, state->slots, layout->slots, state->sequence);
+    for (enum gd_side side = 0; side < GD_SIDES; side++)
+        if (layout->sides[side].slots > 0)
+            store_slot_words(memory, layout->sides[side].slot_words_offset,
+                             gd_run_state_side(state, open_run, side)->slots, layout->sides[side].slots,
+                             state->sequence);
     gd_fault_reach(GD_FAULT_COMMIT_SLOT_WORDS);
     _Atomic uint64_t *commits = (void *)(memory->base + memory->layout.commits_offset);
     atomic_store_explicit(commits, state->sequence, memory_order_release);
@@ -177,7 +184,7 @@ bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *c
     gd_fault_reach(GD_FAULT_COMMIT_RECORDS);
     store_header(memory, commit);
     gd_fault_reach(GD_FAULT_COMMIT_HEADER);
-    gd_memory_publish(memory, commit->state);
+    gd_memory_publish(memory, commit->open_run, commit->state);
     atomic_thread_fence(memory_order_seq_cst); // pairs with the client's, between its store to `waiting` and its look
     gd_fault_reach(GD_FAULT_COMMIT_DONE);
     _Atomic uint32_t *waiting = (void *)(memory->base + memory->layout.waiting_offset);
@@ -274,6 +281,12 @@ void gd_memory_raise_notice(struct gd_memory *memory) {
 void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot) {
     assert(slot < memory->layout.slots);
     return memory->base + memory->layout.slots_offset + slot * memory->layout.slot_stride_bytes;
+}
+
+void *gd_memory_side_slot(const struct gd_memory *memory, enum gd_side side, uint32_t slot) {
+    const struct gd_side_layout *layout = &memory->layout.sides[side];
+    assert(slot < layout->slots);
+    return memory->base + layout->slots_offset + slot * layout->slot_stride_bytes;
 }
 
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups) {

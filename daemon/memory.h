@@ -77,7 +77,7 @@ __attribute__((warn_unused_result)) int gd_memory_restore(const struct gd_memory
                                                           struct gd_error *ret_error);
 
 // Publishes what a resumed run has committed: the words of all free slots and the commits word.
-void gd_memory_publish(struct gd_memory *memory, const struct gd_run_state *state);
+void gd_memory_publish(struct gd_memory *memory, const struct gd_open_run *open_run, struct gd_run_state *state);
 
 // Makes memory of the daemon's own. Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_memory_init_own(struct gd_memory *memory, const struct gd_layout *layout);
@@ -87,9 +87,9 @@ void gd_memory_deinit(struct gd_memory *memory);
 
 // What one commit stores.
 struct gd_memory_commit {
-    uint64_t open_run_digest;
-    const struct gd_run_state *state; // layout.state_bytes long; its sequence is the commit's
-    const uint8_t *records;           // appended to the outbox, which has room for them
+    const struct gd_open_run *open_run;
+    struct gd_run_state *state; // layout.state_bytes long; its sequence is the commit's
+    const uint8_t *records;     // appended to the outbox, which has room for them
     size_t records_bytes;
     uint64_t appended_bytes; // of the event file, before `records`
 };
@@ -103,6 +103,9 @@ void gd_memory_raise_notice(struct gd_memory *memory);
 
 // Where the slot's elements begin, of the run's element type.
 void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
+
+// The same of a stream beside the gradient.
+void *gd_memory_side_slot(const struct gd_memory *memory, enum gd_side side, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);

@@ -18,6 +18,24 @@ struct gd_group {
     char *name; // owned
 };
 
+// The streams that a run may send beside its gradient, each at its own pace.
+enum gd_side {
+    GD_SIDE_PROBE_GRADIENT, // the gradient on a fixed set of samples, laid out as GRADIENT is
+    GD_SIDE_PARAMETERS,     // likewise: what the gradients were computed at
+    GD_SIDE_OUTPUTS,        // the network's outputs on a fixed set of examples, one example after the other
+    GD_SIDES,
+};
+
+struct gd_side_stream {
+    uint64_t elements; // of one snapshot, 0: the run does not send this stream (PROBE_GRADIENT and PARAMETERS have the
+                       // groups' sum once the group table is read, and 1 before)
+    uint64_t stated_elements; // what OpenRun says that is, UINT64_MAX: nothing
+    uint64_t examples;        // OUTPUTS
+    uint64_t stride;
+    enum gd_element_type element_type;
+    uint32_t lags; // how many strides back its snapshots are kept
+};
+
 struct gd_open_run {
     char run[GRADIENTD_RUN_BYTES_MAX + 1];
     double wall_time;
@@ -26,6 +44,7 @@ struct gd_open_run {
     uint64_t stated_elements; // what OpenRun says that is, UINT64_MAX: nothing
     uint64_t stride;          // of GRADIENT, as is ...
     enum gd_element_type element_type;
+    struct gd_side_stream sides[GD_SIDES];
     uint32_t max_lag;
     uint32_t inflight;
     bool thinning;
@@ -48,6 +67,23 @@ struct gd_open_run {
 // What is shown of each series: a bit per enum gd_group_quantity.
 static inline uint64_t gd_open_run_quantities(const struct gd_open_run *open_run) {
     return gd_group_quantities(open_run->selection.per_group == GD_PER_GROUP_ALWAYS, open_run->max_lag);
+}
+
+static inline bool gd_open_run_has_side(const struct gd_open_run *open_run, enum gd_side side) {
+    return open_run->sides[side].elements > 0;
+}
+
+// PARAMETERS and OUTPUTS keep their first snapshot as long as the run lasts.
+static inline bool gd_side_keeps_start(enum gd_side side) {
+    return side != GD_SIDE_PROBE_GRADIENT;
+}
+
+// Of those before it, how many the run has: where a side lies among a run's own. GD_SIDES: all of them.
+static inline uint32_t gd_open_run_sides_before(const struct gd_open_run *open_run, enum gd_side side) {
+    uint32_t sides = 0;
+    for (enum gd_side i = 0; i < side; i++)
+        sides += gd_open_run_has_side(open_run, i);
+    return sides;
 }
 
 void gd_open_run_free(struct gd_open_run *open_run);
@@ -106,11 +142,15 @@ struct gd_submission {
     uint32_t start_array;  // StartVector: 0 the second moment, 1 its maximum
 
     // Snapshot
-    bool applied;
+    uint32_t sides; // bit per enum gd_side: it has elements of that stream, in ...
+    uint32_t side_slot[GD_SIDES];
+    int64_t model_version; // the step whose parameters the gradient was computed at
     struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
-    uint32_t n_rates;
     const uint8_t *groups_present; // bitmap; NULL: all
     size_t groups_present_bytes;
+    uint32_t n_rates;
+    bool applied;
+    bool has_model_version;
 
     bool failed; // CloseRun: the outcome
 };

@@ -22,10 +22,23 @@ void gd_reply_welcome(struct gd_connection *connection) {
     gd_connection_send(connection, &message);
 }
 
+enum { STREAMS_MAX = 1 + GD_STATE_ARRAYS_MAX + GD_SIDES };
+
+static void describe_side(enum gd_side side, const struct gd_side_layout *layout, Gradientd__StreamLayout *ret_stream) {
+    static const Gradientd__StreamKind kinds[GD_SIDES] = {GRADIENTD__STREAM_KIND__PROBE_GRADIENT,
+                                                          GRADIENTD__STREAM_KIND__PARAMETERS,
+                                                          GRADIENTD__STREAM_KIND__OUTPUTS};
+    ret_stream->kind = kinds[side];
+    ret_stream->slots_offset = layout->slots_offset;
+    ret_stream->slot_stride_bytes = layout->slot_stride_bytes;
+    ret_stream->slots = (uint32_t)layout->slots;
+    ret_stream->slot_words_offset = layout->slot_words_offset;
+}
+
 void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *layout) {
-    Gradientd__StreamLayout stream[1 + GD_STATE_ARRAYS_MAX];
-    Gradientd__StreamLayout *streams[1 + GD_STATE_ARRAYS_MAX];
-    for (uint32_t i = 0; i <= layout->start_arrays; i++) {
+    Gradientd__StreamLayout stream[STREAMS_MAX];
+    Gradientd__StreamLayout *streams[STREAMS_MAX];
+    for (uint32_t i = 0; i < STREAMS_MAX; i++) {
         stream[i] = (Gradientd__StreamLayout)GRADIENTD__STREAM_LAYOUT__INIT;
         streams[i] = &stream[i];
     }
@@ -42,13 +55,17 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
         start->slot_stride_bytes = layout->second_moment_bytes;
         start->slots = 1;
     }
+    size_t n_streams = 1 + layout->start_arrays;
+    for (enum gd_side side = 0; side < GD_SIDES; side++)
+        if (layout->sides[side].slots > 0)
+            describe_side(side, &layout->sides[side], streams[n_streams++]);
     Gradientd__Layout reply = GRADIENTD__LAYOUT__INIT;
     reply.layout_version = layout->version;
     reply.total_bytes = layout->total_bytes;
     reply.waiting_offset = layout->waiting_offset;
     reply.notices_offset = layout->notices_offset;
     reply.commits_offset = layout->commits_offset;
-    reply.n_streams = 1 + layout->start_arrays;
+    reply.n_streams = n_streams;
     reply.streams = streams;
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;

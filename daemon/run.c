@@ -7,9 +7,11 @@
 
 #include "fault.h"
 #include "foreign_fd.h"
+#include "history.h"
 #include "run_accept.h"
 #include "run_records.h"
 #include "run_resume.h"
+#include "run_sides.h"
 
 // The one place that changes a run's phase.
 static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
@@ -26,7 +28,8 @@ static void set_phase(struct gd_run *run, enum gd_run_phase phase) {
 
 uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_layout *layout) {
     uint64_t bytes = gd_open_run_bytes(open_run) + sizeof(struct gd_run) + gd_user_tags_bytes_max() +
-                     gd_analysis_bytes(open_run) + gd_scalar_list_bytes(open_run) + GD_RUN_QUEUE_BYTES_MAX;
+                     gd_analysis_bytes(open_run) + gd_side_analysis_bytes(open_run) + gd_scalar_list_bytes(open_run) +
+                     GD_RUN_QUEUE_BYTES_MAX;
     bytes += layout->step_records_max;
     bytes += 2 * layout->state_bytes; // the run's, and one to compare with when it goes on from its memory
     return bytes;
@@ -56,6 +59,7 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
             gd_run_state_rule_groups(run->state, open_run, rule)[i].adam.lag = open_run->groups[i].step_lag;
     memcpy(gd_run_state_rates(run->state, open_run->n_groups), open_run->parameter_groups,
            open_run->n_parameter_groups * sizeof(*open_run->parameter_groups));
+    gd_run_sides_init(run);
     *ret_run = run;
     return 0;
 }
@@ -71,6 +75,7 @@ void gd_run_free(struct gd_run *run) {
     free(run->arriving);
     gd_event_file_free(run->file);
     gd_analysis_free(run->analysis);
+    gd_side_analysis_free(run->side_analysis);
     gd_memory_deinit(&run->memory);
     gd_user_tags_free(run->user_tags);
     gd_open_run_free(run->open_run);
@@ -83,7 +88,7 @@ void gd_run_free(struct gd_run *run) {
 // Stores the state and `bytes` of run->records. Returns true when the client waits.
 static bool commit(struct gd_run *run, size_t bytes) {
     struct gd_memory_commit commit = {
-        .open_run_digest = run->open_run->digest,
+        .open_run = run->open_run,
         .state = run->state,
         .records = run->records,
         .records_bytes = bytes,
@@ -119,6 +124,10 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
 // Takes the memory. Returns enum gd_memory_past, or a negative errno with *ret_error set.
 static int take_memory_consume(struct gd_run *run, int fd, uid_t uid, struct gd_memory_restored *ret_restored,
                                struct gd_error *ret_error) {
+    if (fd < 0 && gd_open_run_sides_before(run->open_run, GD_SIDES) > 0)
+        return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "streams",
+                            "streams has more than GRADIENT, and the run was attached without memory: inline, GRADIENT "
+                            "alone is supported");
     int result = fd >= 0 ? gd_memory_attach_consume(&run->memory, fd, uid, &run->layout, ret_error)
                          : gd_memory_init_own(&run->memory, &run->layout);
     return result < 0 ? result : gd_run_resume(run, ret_restored, ret_error);
@@ -143,6 +152,8 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         result = begin_file_anew(run, &restored, ret_error);
     if (result == 0)
         result = gd_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->analysis);
+    if (result == 0 && gd_side_analysis_bytes(run->open_run) > 0)
+        result = gd_side_analysis_new(run->open_run, &run->memory, attachment->kernels, &run->side_analysis);
     if (result < 0) {
         gd_foreign_fd_close(attachment->event_fd, attachment->fds);
         return result;
@@ -156,7 +167,7 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         commit(run, gd_run_records_start(run));
         return 0;
     }
-    gd_memory_publish(&run->memory, run->state);
+    gd_memory_publish(&run->memory, run->open_run, run->state);
     gd_fault_reach(GD_FAULT_ATTACH_PUBLISHED);
     if (run->state->ended)
         set_phase(run, GD_RUN_CLOSING);
@@ -196,6 +207,7 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
             run->received_optimizer_step = submission->optimizer_step;
         if (submission->delivery == GD_IN_SLOT)
             take_slot(run, submission->slot);
+        gd_run_sides_take(run, submission);
     }
     if (submission->kind == GD_SUBMISSION_START) {
         run->received_starts |= UINT64_C(1) << submission->start_array;
@@ -253,18 +265,15 @@ enum gd_run_next gd_run_next(const struct gd_run *run) {
     return run->phase == GD_RUN_ACTIVE ? GD_RUN_WAIT : GD_RUN_END;
 }
 
-static void find_lags(const struct gd_run *run, int64_t step, struct gd_analysis_input *input) {
-    int64_t stride = (int64_t)run->open_run->stride;
-    for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
-        const struct gd_slot_state *past = &run->state->slots[slot];
-        if (!past->in_use || (step - past->step) % stride != 0)
-            continue;
-        int64_t lag = (step - past->step) / stride;
-        if (lag < 1 || lag > run->open_run->max_lag)
-            continue;
-        input->lag_slot[lag - 1] = slot;
-        input->known_lags |= UINT32_C(1) << (lag - 1);
-    }
+static struct gd_history history_of(struct gd_run *run) {
+    return (struct gd_history){
+        .slots = run->state->slots,
+        .n_slots = run->layout.slots,
+        .lags = run->open_run->max_lag,
+        .stride = run->open_run->stride,
+        .first_step = run->open_run->first_step,
+        .pinned = UINT32_MAX,
+    };
 }
 
 // Returns true when the start vectors are all there, and become the state.
@@ -283,11 +292,15 @@ bool gd_run_is_light(const struct gd_run *run) {
     const uint64_t light_max = 512 << 10, group_elements = 4096, group_lag_elements = 256, quantity_elements = 512;
     const struct gd_open_run *open_run = run->open_run;
     uint64_t rules = 1 + open_run->n_shadows;
-    if (open_run->elements > light_max)
+    uint64_t side_work = 0;
+    for (enum gd_side side = 0; side < GD_SIDES; side++)
+        side_work += open_run->sides[side].elements;
+    if (open_run->elements > light_max || side_work > light_max)
         return false;
     uint64_t quantities = (uint64_t)__builtin_popcountll(gd_open_run_quantities(open_run));
     uint64_t work = open_run->elements * (open_run->max_lag + 2) +
                     open_run->n_groups * (group_elements + open_run->max_lag * group_lag_elements);
+    work += side_work * (open_run->max_lag + 2);
     return rules * work + open_run->series.n_series * quantities * quantity_elements <= light_max;
 }
 
@@ -306,7 +319,9 @@ uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
     if (submission->kind == GD_SUBMISSION_START)
         run->analyses = take_start(run, submission);
     if (submission->kind == GD_SUBMISSION_SNAPSHOT) {
-        find_lags(run, submission->step, &run->input);
+        struct gd_history history = history_of(run);
+        run->input.known_lags = gd_history_find(&history, submission->step, run->input.lag_slot);
+        gd_run_sides_begin(run, submission);
         gd_analysis_begin(run->analysis, &run->input);
     }
     return run->analyses ? gd_analysis_parts(run->analysis, parts_max) : 1;
@@ -315,38 +330,16 @@ uint32_t gd_run_begin(struct gd_run *run, uint32_t parts_max) {
 void gd_run_work(struct gd_run *run, uint32_t part, uint32_t parts) {
     if (run->analyses)
         gd_analysis_run(run->analysis, part, parts);
+    if (run->analyses && run->side_input.present)
+        gd_side_analysis_run(run->side_analysis, &run->side_input, part, parts);
 }
 
-static void free_slot(struct gd_run *run, uint32_t slot) {
-    run->state->slots[slot].in_use = 0;
-    atomic_store_explicit(&run->slot_use[slot], GD_SLOT_FREE, memory_order_release);
-}
-
-// Whether of two snapshots the first is the one to leave a history that has no room: snapshots less than a stride apart
-// must not take all slots for good. Those on the grid of first_step and the stride stay longest, so that every stride a
-// step has all its lags.
-static bool leaves_before(const struct gd_run *run, const struct gd_slot_state *a, const struct gd_slot_state *b) {
-    int64_t first = run->open_run->first_step, stride = (int64_t)run->open_run->stride;
-    bool a_on_grid = (a->step - first) % stride == 0, b_on_grid = (b->step - first) % stride == 0;
-    return a_on_grid == b_on_grid ? a->step < b->step : b_on_grid;
-}
-
-// The slot joins the history; slots whose last lag has passed leave it, and another one does where none would be left.
 static void turn_history(struct gd_run *run, const struct gd_submission *snapshot) {
-    int64_t reach = (int64_t)(run->open_run->stride * run->open_run->max_lag);
-    struct gd_slot_state *slots = run->state->slots;
-    uint32_t kept = 0, first = snapshot->slot;
-
-    slots[snapshot->slot] = (struct gd_slot_state){.step = snapshot->step, .sequence = snapshot->sequence, .in_use = 1};
-    for (uint32_t i = 0; i < run->layout.slots; i++) {
-        if (slots[i].in_use && slots[i].step <= snapshot->step - reach)
-            free_slot(run, i);
-        kept += slots[i].in_use;
-        if (slots[i].in_use && leaves_before(run, &slots[i], &slots[first]))
-            first = i;
-    }
-    if (kept == run->layout.slots)
-        free_slot(run, first);
+    struct gd_history history = history_of(run);
+    uint32_t left[GD_SLOTS_MAX];
+    uint32_t n_left = gd_history_turn(&history, snapshot->slot, snapshot->step, snapshot->sequence, left);
+    for (uint32_t i = 0; i < n_left; i++)
+        atomic_store_explicit(&run->slot_use[left[i]], GD_SLOT_FREE, memory_order_release);
 }
 
 bool gd_run_commit(struct gd_run *run) {

@@ -18,6 +18,7 @@
 #include "quota.h"
 #include "run_state.h"
 #include "scalar_list.h"
+#include "side_analysis.h"
 #include "user_tags.h"
 
 enum gd_run_phase {
@@ -57,12 +58,15 @@ struct gd_run {
     size_t queued_bytes;
     struct gd_submission *arriving;         // owned: accepted, its elements are still on their way
     _Atomic uint8_t slot_use[GD_SLOTS_MAX]; // taken at receipt by the loop, freed at commit by a worker
+    _Atomic uint8_t side_slot_use[GD_SIDES][GD_SLOTS_MAX];
 
     // what has been committed
     struct gd_run_state *state;
     uint64_t appended_bytes;
     struct gd_submission *working; // owned, the submission under way
     struct gd_analysis_input input;
+    struct gd_side_analysis *side_analysis; // owned, NULL: the run has no such streams
+    struct gd_side_input side_input;
     bool analyses;                  // it has elements to work on
     uint8_t *records;               // layout.step_records_max bytes
     struct gd_scalar_list *scalars; // owned: of the Event that is made

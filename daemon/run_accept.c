@@ -1,5 +1,7 @@
 #include "run_accept.h"
 
+#include "run_sides.h"
+
 static int refuse(struct gd_error *ret_error, const char *field, uint64_t value, const char *rule, uint64_t limit) {
     return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %llu, it must be %s %llu", field,
                         (unsigned long long)value, rule, (unsigned long long)limit);
@@ -71,6 +73,8 @@ static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, st
         return refuse(ret_error, "groups_present", snapshot->groups_present_bytes, "as many bytes as groups need,",
                       bitmap_bytes);
     int result = check_slot(run, snapshot, ret_error);
+    if (result == 0)
+        result = gd_run_sides_check(run, snapshot, ret_error);
     return result < 0 ? result : check_optimizer_step(run, snapshot, ret_error);
 }
 

@@ -5,6 +5,7 @@
 #include "diagnostics/health.h"
 #include "diagnostics/thinning.h"
 #include "event.h"
+#include "run_sides.h"
 
 // What one snapshot shows.
 struct step_values {
@@ -97,6 +98,8 @@ static void compute_values(struct gd_run *run, const struct gd_submission *snaps
     if (snapshot->applied)
         gd_adam_end_step(&state->adam, &result->step, &result->sums, own);
     gd_health_values(&state->health, &result->sums, own);
+    if (snapshot->has_model_version)
+        gd_values_set(own, GD_TAG_STALENESS_OBSERVED, (double)(snapshot->step - snapshot->model_version));
     set_observed_fraction(&state->adam, state->adam.optimizer_step, own);
     for (uint32_t i = 0; snapshot->applied && i < run->open_run->n_shadows; i++)
         gd_adam_end_step(&gd_run_state_shadows(state, run->open_run)[i].adam, &result->shadow_steps[i],
@@ -121,6 +124,7 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
         set_unwritten(run, &values);
     }
     turn_series(run, snapshot, result, writes);
+    gd_run_sides_end(run, snapshot);
     list_user_scalars(run, snapshot);
     append_scalars(run, &buffer, snapshot->wall_time, snapshot->step);
 
@@ -168,6 +172,12 @@ size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close)
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
 
+    for (enum gd_side side = 0; side < GD_SIDES; side++) {
+        if (!gd_open_run_has_side(run->open_run, side))
+            continue;
+        int64_t step = gd_run_sides_list_unwritten(run, side);
+        append_scalars(run, &buffer, state->wall_time, step);
+    }
     list_unwritten(run);
     append_scalars(run, &buffer, state->wall_time, state->step);
     bool skipped = close && close->step > state->step;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "run_accept.h"
+#include "run_sides.h"
 #include "text.h"
 
 static int refuse(struct gd_error *ret_error, const char *what) {
@@ -80,6 +81,8 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
         result = check_shadows(run, ret_error);
     if (result == 0)
         result = restore_slots(run, ret_error);
+    if (result == 0)
+        result = gd_run_sides_restore(run, ret_error);
     if (result == 0)
         result = restore_user_tags(run, ret_error);
     gd_memory_load_event_name(&run->memory, run->event_name);

@@ -10,13 +10,14 @@
 #include "diagnostics/health.h"
 #include "gradientd/protocol.h"
 #include "message.h"
+#include "side_tags.h"
 #include "tags.h"
 
 enum {
     GD_SLOTS_MAX = GRADIENTD_LAG_MAX + 1 + GRADIENTD_INFLIGHT_MAX,
 };
 
-// A slot of the GRADIENT stream. `in_use`: it holds the committed snapshot of `step`, kept as history.
+// A slot of a stream. `in_use`: it holds the committed snapshot of `step`, kept as history.
 struct gd_slot_state {
     int64_t step;
     uint64_t sequence; // of the snapshot that used it last
@@ -43,9 +44,21 @@ struct gd_series_state {
     uint64_t described;               // quantities whose metadata is in the file
 };
 
+// What a stream beside the gradient has.
+struct gd_side_state {
+    int64_t step; // of its last snapshot, -1: none yet
+    struct gd_slot_state slots[GD_SLOTS_MAX];
+    double squared_norms[GD_SLOTS_MAX]; // PROBE_GRADIENT: of what the slots hold
+    double lipschitz_max;               // PARAMETERS: the largest curvature/lipschitz so far
+    struct gd_side_values unwritten;    // the last snapshot's values when thinning held them back
+    uint64_t described[GD_SIDE_TAG_WORDS];
+    uint32_t start_slot; // where its first snapshot stays, UINT32_MAX: it does not, or has not come
+    uint32_t reserved;
+};
+
 // Followed by a gd_group_state per group and a gd_adam_rates per parameter group, then by a gd_shadow_state per shadow
-// rule and, shadow by shadow, a gd_group_state per group, then by a gd_series_state per series, and last by the last
-// step of each user tag, of which a commit stores those in use.
+// rule and, shadow by shadow, a gd_group_state per group, then by a gd_series_state per series, by a gd_side_state per
+// stream beside the gradient, and last by the last step of each user tag, of which a commit stores those in use.
 struct gd_run_state {
     uint64_t sequence; // of the last commit
     int64_t step;      // of the last snapshot, -1: none yet
@@ -95,8 +108,16 @@ static inline struct gd_series_state *gd_run_state_series(struct gd_run_state *s
     return (struct gd_series_state *)((struct gd_group_state *)end + (size_t)open_run->n_shadows * open_run->n_groups);
 }
 
+// Of a stream that the run has.
+static inline struct gd_side_state *gd_run_state_side(struct gd_run_state *state, const struct gd_open_run *open_run,
+                                                      enum gd_side side) {
+    struct gd_side_state *sides =
+        (struct gd_side_state *)(gd_run_state_series(state, open_run) + open_run->series.n_series);
+    return sides + gd_open_run_sides_before(open_run, side);
+}
+
 static inline int64_t *gd_run_state_user_tag_steps(struct gd_run_state *state, const struct gd_open_run *open_run) {
-    return (int64_t *)(gd_run_state_series(state, open_run) + open_run->series.n_series);
+    return (int64_t *)gd_run_state_side(state, open_run, GD_SIDES);
 }
 
 // Of a whole state's `bytes`, those that its commit stores.
@@ -109,5 +130,7 @@ static inline uint64_t gd_run_state_bytes(const struct gd_open_run *open_run) {
     return sizeof(struct gd_run_state) + rules * open_run->n_groups * sizeof(struct gd_group_state) +
            open_run->n_parameter_groups * sizeof(struct gd_adam_rates) +
            open_run->n_shadows * sizeof(struct gd_shadow_state) +
-           open_run->series.n_series * sizeof(struct gd_series_state) + GRADIENTD_USER_TAGS_MAX * sizeof(int64_t);
+           open_run->series.n_series * sizeof(struct gd_series_state) +
+           gd_open_run_sides_before(open_run, GD_SIDES) * sizeof(struct gd_side_state) +
+           GRADIENTD_USER_TAGS_MAX * sizeof(int64_t);
 }

@@ -10,7 +10,8 @@ static size_t quantities_shown(uint64_t shown) {
 }
 
 static size_t capacity_of(const struct gd_open_run *open_run) {
-    return GD_TAG_COUNT + (size_t)open_run->n_shadows * GD_ADAM_TAGS + GRADIENTD_USER_TAGS_MAX +
+    size_t side_tags = gd_open_run_sides_before(open_run, GD_SIDES) > 0 ? GD_SIDE_TAG_COUNT : 0;
+    return GD_TAG_COUNT + side_tags + (size_t)open_run->n_shadows * GD_ADAM_TAGS + GRADIENTD_USER_TAGS_MAX +
            open_run->series.n_series * quantities_shown(gd_open_run_quantities(open_run));
 }
 
@@ -51,6 +52,8 @@ static void describe_tags(const struct gd_open_run *open_run, struct gd_scalar_l
         for (uint32_t i = 0; i < open_run->n_shadows && gd_tag_is_adam(tag); i++)
             gd_tag_describe_shadow(open_run->shadows[i].rule, tag, &list->shadows[i][tag]);
     }
+    for (enum gd_side_tag tag = 0; tag < GD_SIDE_TAG_COUNT; tag++)
+        gd_side_tag_describe(tag, open_run->first_step, &list->sides[tag]);
     for (enum gd_group_quantity quantity = 0; quantity < GD_GROUP_QUANTITIES; quantity++)
         gd_group_tag_describe(quantity, &list->quantities[quantity]);
 }
@@ -117,6 +120,14 @@ void gd_scalar_list_add_shadow_values(struct gd_scalar_list *list, uint32_t shad
     for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++)
         if (gd_tag_is_adam(tag))
             add_value(list, &list->shadows[shadow][tag], tag, values, described);
+}
+
+void gd_scalar_list_add_side_values(struct gd_scalar_list *list, const struct gd_side_values *values,
+                                    uint64_t *described) {
+    for (enum gd_side_tag tag = 0; tag < GD_SIDE_TAG_COUNT; tag++)
+        if (gd_side_values_has(values, tag))
+            add(list, list->sides[tag].name, (float)values->value[tag],
+                is_first(described, tag) ? list->sides[tag].description : NULL);
 }
 
 void gd_scalar_list_add_group_values(struct gd_scalar_list *list, uint32_t series, const struct gd_group_values *values,

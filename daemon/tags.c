@@ -192,6 +192,11 @@ static const struct {
         "only what was seen, with the second moment carried "
         "across "
         "the gaps."),
+    TEXT(STALENESS_OBSERVED) = OWN_TEXT(
+        "staleness/observed",
+        "How many steps old the parameters were at which this gradient was computed, `step - model_version`: 0 is a "
+        "gradient of the current parameters, asynchronous workers give more; compare it with "
+        "`coherence_probe/tolerable_staleness` (after " COHERENCE_PAPER ")."),
 #undef TEXT
 };
 
@@ -235,5 +240,7 @@ bool gd_tag_is_reserved(const char *name) {
         if (strncmp(name, prefix, (size_t)bytes) == 0)
             return true;
     }
-    return false;
+    return strncmp(name, "parameters/l2_from_", strlen("parameters/l2_from_")) == 0 ||
+           strncmp(name, "function/l2_from_", strlen("function/l2_from_")) == 0 ||
+           strncmp(name, "function/per_parameter_from_", strlen("function/per_parameter_from_")) == 0;
 }

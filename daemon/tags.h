@@ -40,6 +40,8 @@ enum gd_tag {
 
     GD_TAG_OBSERVED_FRACTION,
 
+    GD_TAG_STALENESS_OBSERVED,
+
     GD_TAG_COUNT,
 };
 

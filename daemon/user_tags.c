@@ -9,10 +9,11 @@
 #include "gradientd/protocol.h"
 #include "group_tags.h"
 #include "quota.h"
+#include "side_tags.h"
 
 enum {
     TABLE_SIZE = 4096, // open addressing, at most a quarter full; a power of two
-    USED_MAX = GRADIENTD_USER_TAGS_MAX + GD_TAG_COUNT,
+    USED_MAX = GRADIENTD_USER_TAGS_MAX + GD_TAG_COUNT + GD_SIDE_TAG_COUNT,
 };
 
 struct user_tag {
@@ -67,25 +68,38 @@ uint64_t gd_user_tags_bytes_max(void) {
     return sizeof(struct gd_user_tags) + USED_MAX * (GRADIENTD_NAME_BYTES_MAX + 1 + GD_BLOCK_BYTES);
 }
 
+static int reserve(struct gd_user_tags *tags, const char *name) {
+    struct user_tag *entry = find(tags, name);
+    entry->index = UINT32_MAX;
+    entry->name = strdup(name);
+    return entry->name ? 0 : -ENOMEM;
+}
+
+// The names of what the daemon itself shows.
+static int reserve_own(struct gd_user_tags *tags) {
+    struct gd_tag_text text;
+    int result = 0;
+    for (enum gd_tag tag = 0; result == 0 && tag < GD_TAG_COUNT; tag++) {
+        gd_tag_describe(tag, &text);
+        result = reserve(tags, text.name);
+    }
+    for (enum gd_side_tag tag = 0; result == 0 && tag < GD_SIDE_TAG_COUNT; tag++) {
+        gd_side_tag_describe(tag, 0, &text);
+        result = reserve(tags, text.name);
+    }
+    return result;
+}
+
 int gd_user_tags_new(struct gd_user_tags **ret_tags) {
     struct gd_user_tags *tags = calloc(1, sizeof(*tags));
     if (!tags)
         return -ENOMEM;
     int result = draw_key(tags);
+    if (result == 0)
+        result = reserve_own(tags);
     if (result < 0) {
-        free(tags);
+        gd_user_tags_free(tags);
         return result;
-    }
-    for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
-        struct gd_tag_text text;
-        gd_tag_describe((enum gd_tag)tag, &text);
-        struct user_tag *entry = find(tags, text.name);
-        entry->index = UINT32_MAX;
-        entry->name = strdup(text.name);
-        if (!entry->name) {
-            gd_user_tags_free(tags);
-            return -ENOMEM;
-        }
     }
     *ret_tags = tags;
     return 0;

@@ -51,16 +51,19 @@ LAYERS = {
     "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
     "base": layer("daemon", "admission bytes crc32c error event_path fault foreign_fd log quota text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
-    "names": layer("daemon", "group_tags tags", "numbers"),
+    "names": layer("daemon", "group_tags side_tags tags", "numbers"),
     # computing: step sums, and what follows from them
     "kernels": layer(
         "daemon/kernels",
-        "avx2 avx512 chunk_sums dispatch exponents fused fused_blocks kernels neon scalar sse4",
+        "avx2 avx512 chunk_sums differences dispatch exponents fused fused_blocks kernels neon scalar sse4",
         "numbers",
         pure=True,
     ),
     "diagnostics": layer(
-        "daemon/diagnostics", "adam coherence groups health thinning", "numbers names kernels", pure=True
+        "daemon/diagnostics",
+        "adam coherence curvature function_space groups health thinning",
+        "numbers names kernels",
+        pure=True,
     ),
     # writing
     "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
@@ -73,19 +76,21 @@ LAYERS = {
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_open_run decode_optimizer decode_selection",
+        "decode decode_open_run decode_optimizer decode_selection decode_streams",
         "protocol base arena frames group_names messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
-    "memory": layer("daemon", "layout memory run_state", "protocol base names diagnostics event messages"),
+    "memory": layer("daemon", "history layout memory run_state", "protocol base names diagnostics event messages"),
     "analysis": layer(
-        "daemon", "adam_track analysis chunk_record start_vector", "numbers base kernels diagnostics messages memory"
+        "daemon",
+        "adam_track analysis chunk_record side_analysis start_vector",
+        "numbers base kernels diagnostics messages memory"
     ),
     "run": layer(
         "daemon",
-        "run run_accept run_records run_resume scalar_list",
+        "run run_accept run_records run_resume run_sides scalar_list",
         "protocol base names diagnostics event files messages user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
@@ -101,7 +106,7 @@ LAYERS = {
     "client": layer(
         "client",
         "attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
-        "options output private_daemon reconnect renew room signals start submit warning wire",
+        "options output private_daemon reconnect renew room sides signals start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),

@@ -40,9 +40,11 @@ static inline vec v_load_f16(const uint16_t *from) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const void *)from));
 }
 
+#include "differences.h"
 #include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_avx2 = {
     .name = "avx2",
     .analyse = analyse,
+    .differences = differences,
 };

@@ -40,9 +40,11 @@ static inline vec v_load_f16(const uint16_t *from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
 }
 
+#include "differences.h"
 #include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_avx512 = {
     .name = "avx512",
     .analyse = analyse,
+    .differences = differences,
 };

@@ -88,10 +88,35 @@ struct gd_chunk {
     bool past_caches;     // the state is stored past them: it will long have left them when it is needed again
 };
 
+// A chunk of a vector whose movement is measured, see differences.h: at most GD_CHUNK_ELEMS consecutive elements.
+// Aligned to their element.
+struct gd_difference_chunk {
+    size_t elems;
+    enum gd_element_type type;
+    enum gd_element_type other_type;
+    const void *now;
+    const void *before; // a snapshot before; NULL: none
+    const void *start;  // the first one; NULL: none
+    // Another vector's elements at the same places, now and at the same snapshot before; NULL: none, or no such.
+    const void *other_now;
+    const void *other_before;
+};
+
+// Sums over finite differences; they merge by addition.
+struct gd_difference_sums {
+    double squared_norm;       // sum x_t^2
+    double squared_step;       // sum (x_t - x_before)^2
+    double squared_from_start; // sum (x_t - x_start)^2
+    double other_squared_step; // sum (g_t - g_before)^2
+    double product;            // sum (x_t - x_before)(g_t - g_before)
+};
+
 struct gd_kernels {
     const char *name;
     // Fills `ret_sums`, but for lags beyond chunk->lags. Thread-safe; touches nothing but the chunk's buffers.
     void (*analyse)(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums);
+    // Fills `ret_sums`; what has no vector stays 0. Thread-safe.
+    void (*differences)(const struct gd_difference_chunk *chunk, struct gd_difference_sums *ret_sums);
 };
 
 // The reference, in portable C.

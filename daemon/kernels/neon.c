@@ -39,9 +39,11 @@ static inline vec v_load_f16(const uint16_t *from) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
 }
 
+#include "differences.h"
 #include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_neon = {
     .name = "neon",
     .analyse = analyse,
+    .differences = differences,
 };

@@ -4,6 +4,7 @@
 // rows of GD_LANES. The padding changes no bit: a product with +0 adds +0 or -0, and no lane is ever -0, because it
 // starts as +0 and x + y is -0 only where both are. Elements of 16 bits are widened into another such buffer first.
 #include "chunk_sums.h"
+#include "differences.h"
 
 static inline bool is_finite(float x) {
     return fabsf(x) <= FLT_MAX;
@@ -264,4 +265,5 @@ static void analyse(const struct gd_chunk *chunk, struct gd_step_sums *ret_sums)
 const struct gd_kernels gd_kernels_scalar = {
     .name = "scalar",
     .analyse = analyse,
+    .differences = differences,
 };

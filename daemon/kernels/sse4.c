@@ -48,9 +48,11 @@ static inline vec v_load_f16(const uint16_t *from) {
     return _mm_or_ps(value, _mm_castsi128_ps(_mm_or_si128(sign, special)));
 }
 
+#include "differences.h"
 #include "fused_blocks.h"
 
 const struct gd_kernels gd_kernels_sse4 = {
     .name = "sse4",
     .analyse = analyse,
+    .differences = differences,
 };

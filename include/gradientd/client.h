@@ -146,6 +146,12 @@ struct gradientd_parameter_group {
     double start_learning_rate; // with start vectors: of the step before the first one; 0: the first one's
 };
 
+// A stream beside the gradient. It takes shared memory of its own; runs that go inline have none.
+struct gradientd_stream_options {
+    uint32_t stride; // steps between its snapshots, 0: the stream is not sent
+    enum gradientd_element_type element_type;
+};
+
 // Start from gradientd_options_default(). Everything is borrowed for the call alone.
 struct gradientd_options {
     size_t options_bytes; // of this struct, as the caller was compiled
@@ -188,6 +194,12 @@ struct gradientd_options {
     uint32_t stride;    // lag m is the step m strides earlier; where all steps are sent, every stride-th has all lags
                         // Above 1, each step should state its optimizer_step.
     double wall_time;   // seconds since the epoch, of the file's first records; 0: now
+
+    // Streams beside the gradient, see gradientd_step. Lags and distances are taken between snapshots `stride` steps
+    // apart; those of two streams, such as function against parameter distance, where both have the same stride.
+    struct gradientd_stream_options probe_gradients, parameters, outputs;
+    uint64_t output_examples, outputs_per_example; // of `outputs`: the fixed examples, and the network's outputs on each
+
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
     bool no_thinning;   // write every step; by default steps past 10,000 are thinned to 4 significant digits
@@ -256,13 +268,25 @@ struct gradientd_step {
     double wall_time;             // seconds since the epoch; 0: now
     const struct gradientd_scalar *scalars;
     size_t n_scalars;
+
+    // The step whose parameters this gradient was computed at, where another worker's copy was older; at most `step`.
+    bool has_model_version;
+    int64_t model_version;
+
+    // Streams beside the gradient, of the types that the options say, each in a slot of its own: without a free one
+    // for each of them the whole step is skipped. NULL: none this step. With all three at the same parameters, those
+    // the gradient was computed at, their charts fit together.
+    const void *const *probe_gradients; // on fixed samples: a pointer a slice, none of them NULL
+    const void *const *parameters;      // likewise
+    const void *outputs; // on fixed examples, after the softmax: output_examples x outputs_per_example, row by row
 };
 
 // Connects, describes the run, shares memory with the daemon and opens the event file. On success *ret_run is a new run
 // that gradientd_close() frees. On failure returns a negative errno, *ret_run is NULL and *ret_error (may be NULL) says
 // why. Waits at most connect_timeout for the daemon, plus the time to touch the memory
 // ((max_lag + 1 + inflight) x elements x 4 bytes (2 for BF16 and F16), and 8 more an element for the optimiser's
-// state), and to copy or send start vectors.
+// state; probe gradients take as many slots again, parameters and outputs 3 + inflight each), and to copy or send start
+// vectors.
 GRADIENTD_API int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
                                  struct gradientd_error *ret_error);
 

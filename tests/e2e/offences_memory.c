@@ -286,8 +286,8 @@ static const struct offence memory_offences[] = {
     MEMORY(of_another_program, "neither zeros nor a header"),
     OFFENCE_IS(OWNED, locked_by_another_process, "memory", "memory is held by another daemon"),
 
-    MEMORY(of_the_next_version, "memory has layout version 3, this daemon knows 2"),
-    MEMORY(of_an_unknown_format, "memory has layout version 7, this daemon knows 2"),
+    MEMORY(of_the_next_version, "memory has layout version 4, this daemon knows 3"),
+    MEMORY(of_an_unknown_format, "memory has layout version 7, this daemon knows 3"),
     MEMORY(with_damaged_headers, "memory is damaged: neither header's checksum is right"),
     MEMORY(with_a_damaged_state, "memory is damaged: its state's checksum is wrong"),
     MEMORY(with_a_damaged_group, "memory is damaged: its state's checksum is wrong"),

@@ -58,7 +58,8 @@ OPEN_RUN(open_inflight, open_run->has_inflight = true; open_run->inflight = 65)
 
 // ---- streams
 
-OPEN_RUN(open_two_streams, open_run->n_streams = 2)
+OPEN_RUN(open_two_streams, request.second_stream.kind = GRADIENTD__STREAM_KIND__GRADIENT; open_run->n_streams = 2)
+OPEN_RUN(open_outputs, request.second_stream.kind = GRADIENTD__STREAM_KIND__OUTPUTS; open_run->n_streams = 2)
 OPEN_RUN(open_no_stream, open_run->n_streams = 0)
 OPEN_RUN(open_parameters, request.stream.kind = GRADIENTD__STREAM_KIND__PARAMETERS)
 OPEN_RUN(open_type_zero, request.stream.element_type = (Gradientd__ElementType)0)
@@ -178,9 +179,10 @@ static const struct offence opening[] = {
     INVALID(open_inflight_zero, "inflight", "inflight is 0, the limits are 1 and 64"),
     INVALID(open_inflight, "inflight", "inflight is 65, the limits are 1 and 64"),
 
-    UNSUPPORTED(open_two_streams, "streams", "streams has 2 entries; exactly one, GRADIENT"),
+    INVALID(open_two_streams, "streams", "streams[1].kind is 1; GRADIENT (1) to OUTPUTS (4) may come once each"),
+    INVALID(open_outputs, "examples", "examples is 0, the limits are 1 and 1099511627776"),
     UNSUPPORTED(open_no_stream, "streams", "streams has 0 entries"),
-    UNSUPPORTED(open_parameters, "streams", "exactly one, GRADIENT"),
+    UNSUPPORTED(open_parameters, "streams", "streams has 1 entries and no GRADIENT"),
     UNSUPPORTED(open_type_zero, "element_type", "element_type is 0; F32 (1), BF16 (2) and F16 (3)"),
     UNSUPPORTED(open_f64, "element_type", "element_type is 4; F32 (1), BF16 (2) and F16 (3)"),
     INVALID(open_stride, "stride", "stride is 0, the limits are 1 and 4294967295"),

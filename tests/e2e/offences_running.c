@@ -14,6 +14,14 @@ OFFENCE(snapshot) {
     raw_client_send_snapshot(client, &request);
 }
 
+static Gradientd__StreamElements parameters = GRADIENTD__STREAM_ELEMENTS__INIT;
+
+#define ADD_PARAMETERS(in_slot)                                                                                        \
+    parameters.kind = GRADIENTD__STREAM_KIND__PARAMETERS;                                                              \
+    parameters.has_slot = in_slot;                                                                                     \
+    request.streams[1] = &parameters;                                                                                  \
+    request.message.n_streams = 2
+
 #define SNAPSHOT(name, change)                                                                                         \
     OFFENCE(name) {                                                                                                    \
         struct raw_snapshot request;                                                                                   \
@@ -36,6 +44,9 @@ SNAPSHOT(slot_and_deflated, request.elements.has_deflated = request.elements.def
 SNAPSHOT(no_stream, request.message.n_streams = 0)
 SNAPSHOT(two_streams, request.streams[1] = &request.elements; request.message.n_streams = 2)
 SNAPSHOT(other_stream, request.elements.kind = GRADIENTD__STREAM_KIND__PARAMETERS)
+SNAPSHOT(undeclared_stream, ADD_PARAMETERS(true))
+SNAPSHOT(side_inline, ADD_PARAMETERS(false))
+SNAPSHOT(version_ahead, request.message.has_model_version = true; request.message.model_version = 3)
 SNAPSHOT(sequence_gap, request.message.sequence = 3)
 SNAPSHOT(sequence_again, request.message.sequence = 1)
 SNAPSHOT(step_again, request.message.step = 1)
@@ -191,8 +202,11 @@ static const struct offence running[] = {
     OFFENCE_IS(PROTOCOL, payload_beside_a_slot, "payload_bytes",
                "payload_bytes is 4; elements in a slot take no payload"),
     UNSUPPORTED(no_stream, "streams", "streams has 0 entries"),
-    UNSUPPORTED(two_streams, "streams", "streams has 2 entries; exactly one, GRADIENT"),
-    UNSUPPORTED(other_stream, "streams", "exactly one, GRADIENT"),
+    INVALID(two_streams, "streams", "streams[1].kind is 1; GRADIENT (1) to OUTPUTS (4) may come once each"),
+    UNSUPPORTED(other_stream, "streams", "streams has 1 entries and no GRADIENT"),
+    INVALID(undeclared_stream, "streams", "streams has kind 3, which OpenRun's streams have not"),
+    UNSUPPORTED(side_inline, "streams.inline_bytes", "streams[1] has PARAMETERS without a slot"),
+    INVALID(version_ahead, "model_version", "model_version is 3, it must not be above the step, 2"),
     INVALID(sequence_gap, "sequence", "sequence is 3, it must be the next one, 2"),
     INVALID(sequence_again, "sequence", "sequence is 1, it must be the next one, 2"),
     INVALID(first_step_late, "step", "step is 2, the first one must be OpenRun's first_step, 1"),

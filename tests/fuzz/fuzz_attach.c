@@ -180,6 +180,23 @@ static uint32_t free_slot(const struct gd_run *run) {
     return slot;
 }
 
+static uint32_t free_side_slot(const struct gd_run *run, enum gd_side side) {
+    uint32_t slot = 0;
+    while (slot + 1 < run->layout.sides[side].slots && run->side_slot_use[side][slot] != GD_SLOT_FREE)
+        slot++;
+    return slot;
+}
+
+// Streams beside the gradient: bits 0 to 2 of `choice`, in slots that are free; bit 3: in one that may not be.
+static void add_sides(const struct gd_run *run, uint8_t choice, struct gd_submission *snapshot) {
+    for (enum gd_side side = 0; side < GD_SIDES; side++) {
+        if (!(choice >> side & 1))
+            continue;
+        snapshot->sides |= UINT32_C(1) << side;
+        snapshot->side_slot[side] = choice & 8 ? choice >> 4 : free_side_slot(run, side);
+    }
+}
+
 // The next step as a trainer sends it.
 static struct block *new_step(const struct gd_run *run) {
     struct block *block = new_block(run, GD_SUBMISSION_SNAPSHOT);
@@ -200,6 +217,8 @@ static struct block *take_snapshot(const struct gd_run *run, struct input *input
     uint64_t rise = take_wide(input);
 
     snapshot->applied = options & 1;
+    if (gd_open_run_sides_before(run->open_run, GD_SIDES) > 0)
+        add_sides(run, take(input), snapshot);
     if (options & 2)
         snapshot->slot = take(input) % (run->layout.slots + 1);
     if (options & 4) {

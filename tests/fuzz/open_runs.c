@@ -8,7 +8,7 @@
 #include "decode.h"
 #include "gradientd.pb-c.h"
 
-enum { STARTS_AND_SHADOWS = 8, THINS = 9 };
+enum { STARTS_AND_SHADOWS = 8, THINS = 9, HAS_SIDES = 10, STREAMS = 4 };
 
 static char run_name[] = "a/b=1,c+d-e_f.g";
 static char any[] = "*", one[] = "?*", none[] = "*x*";
@@ -21,6 +21,8 @@ static Gradientd__Rule other_shadow_rules[] = {GRADIENTD__RULE__ADAM, GRADIENTD_
 static int rule_of(int number) {
     if (number == STARTS_AND_SHADOWS)
         return GRADIENTD__RULE__AMSGRAD;
+    if (number == HAS_SIDES)
+        return GRADIENTD__RULE__SGD;
     return number == THINS ? GRADIENTD__RULE__ADAM : number;
 }
 
@@ -80,36 +82,53 @@ static void pack(Gradientd__OpenRun *body, struct open_run_message *ret_message)
     gradientd__client_message__pack(&message, ret_message->message);
 }
 
+// Beside the gradient, which is the first; each with a type and a stride of its own.
+static void fill_sides(Gradientd__Stream *streams, Gradientd__Stream **pointers) {
+    for (int i = 1; i < STREAMS; i++) {
+        streams[i] = (Gradientd__Stream)GRADIENTD__STREAM__INIT;
+        streams[i].kind = GRADIENTD__STREAM_KIND__GRADIENT + (Gradientd__StreamKind)i;
+        streams[i].element_type = GRADIENTD__ELEMENT_TYPE__F32 + (Gradientd__ElementType)(i - 1);
+        streams[i].has_stride = i == STREAMS - 1;
+        streams[i].stride = 2;
+        pointers[i] = &streams[i];
+    }
+    streams[STREAMS - 1].has_elements = streams[STREAMS - 1].has_examples = true;
+    streams[STREAMS - 1].elements = 6;
+    streams[STREAMS - 1].examples = 3;
+}
+
 void open_runs_write(int number, struct open_run_message *ret_message) {
     int rule = rule_of(number);
-    Gradientd__Stream stream = GRADIENTD__STREAM__INIT;
-    Gradientd__Stream *streams[] = {&stream};
+    Gradientd__Stream stream[STREAMS] = {GRADIENTD__STREAM__INIT};
+    Gradientd__Stream *streams[STREAMS] = {stream};
     Gradientd__ParameterGroup rates = GRADIENTD__PARAMETER_GROUP__INIT;
     Gradientd__ParameterGroup *parameter_groups[] = {&rates, &rates};
     Gradientd__Optimizer optimizer;
     Gradientd__OpenRun body = GRADIENTD__OPEN_RUN__INIT;
 
     fill_optimizer(&optimizer, rule);
+    fill_sides(stream, streams);
     rates.has_beta2 = rates.has_eps = true;
     rates.beta2 = 0.999;
     rates.eps = 1e-8;
     rates.has_start_learning_rate = rule == GRADIENTD__RULE__AMSGRAD;
     rates.start_learning_rate = 1e-2;
-    stream.kind = GRADIENTD__STREAM_KIND__GRADIENT;
-    stream.element_type = number == STARTS_AND_SHADOWS ? GRADIENTD__ELEMENT_TYPE__BF16 : GRADIENTD__ELEMENT_TYPE__F32;
-    stream.has_stride = number == THINS;
-    stream.stride = 3;
+    stream[0].kind = GRADIENTD__STREAM_KIND__GRADIENT;
+    stream[0].element_type =
+        number == STARTS_AND_SHADOWS ? GRADIENTD__ELEMENT_TYPE__BF16 : GRADIENTD__ELEMENT_TYPE__F32;
+    stream[0].has_stride = number == THINS;
+    stream[0].stride = 3;
     *ret_message = (struct open_run_message){.table_bytes = 0};
     for (uint32_t i = 0; i < (uint32_t)rule; i++) {
         ret_message->table_bytes += add_group(ret_message->table + ret_message->table_bytes, i);
-        stream.elements += 1 + i;
+        stream[0].elements += 1 + i;
     }
-    stream.has_elements = rule % 2;
+    stream[0].has_elements = rule % 2;
     body.run = run_name + 2 * (rule % 2);
     body.wall_time = 1.7e9;
     body.first_step = number == THINS ? 9999 : number;
     body.groups = (uint32_t)rule;
-    body.n_streams = 1;
+    body.n_streams = number == HAS_SIDES ? STREAMS : 1;
     body.streams = streams;
     body.optimizer = &optimizer;
     body.n_parameter_groups = 2;

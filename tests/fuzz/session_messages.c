@@ -142,7 +142,7 @@ static uint32_t free_slot(const struct session_client *client, const struct sess
 // What a Snapshot points to.
 struct snapshot {
     Gradientd__Snapshot message;
-    Gradientd__StreamElements elements, *streams[1];
+    Gradientd__StreamElements elements, sides[GD_SIDES], *streams[1 + GD_SIDES];
     Gradientd__ParameterGroupStep rates, *parameter_groups[2];
     Gradientd__Scalar scalar, *scalars[1];
     uint8_t present[1];
@@ -218,11 +218,27 @@ static void put_good_snapshot(struct session_client *client, struct snapshot *sn
     put_snapshot(client, snapshot, NULL, 0);
 }
 
+// Streams beside the gradient: bits 0 to 2 of `choice`, all in the slot that the others make.
+static void add_sides(struct snapshot *snapshot, uint8_t choice) {
+    for (int side = 0; side < GD_SIDES; side++) {
+        Gradientd__StreamElements *elements = &snapshot->sides[side];
+        if (!(choice >> side & 1))
+            continue;
+        *elements = (Gradientd__StreamElements)GRADIENTD__STREAM_ELEMENTS__INIT;
+        elements->kind = GRADIENTD__STREAM_KIND__PROBE_GRADIENT + (Gradientd__StreamKind)side;
+        elements->has_slot = true;
+        elements->slot = choice >> 3;
+        snapshot->streams[snapshot->message.n_streams++] = elements;
+    }
+}
+
 void session_client_snapshot(struct session_client *client, struct session_input *input) {
     struct snapshot snapshot;
     init_snapshot(client, &snapshot);
     change_snapshot(client, &snapshot, input);
     uint8_t slot = session_take(input);
+    if (gd_open_run_sides_before(session_memory_of(client->open_run)->open_run, GD_SIDES) > 0)
+        add_sides(&snapshot, session_take(input));
     if (slot == 0) {
         put_good_snapshot(client, &snapshot);
         return;

@@ -11,7 +11,7 @@ RELATIVE = 1e-5
 
 # A dot product's error is relative to |g_t| |g_{t-m}|, not to itself: each of its lanes adds 64 products in f32, which
 # is off by at most 64 x 6e-8 of the sum of their sizes, and typically by 1e-7.
-ABSOLUTE = {"coherence/": 5e-7, "group_cosine_": 5e-7}
+ABSOLUTE = {"coherence/": 5e-7, "coherence_probe/": 5e-7, "group_cosine_": 5e-7}
 
 # Slopes are differences of logarithms: a relative error d of each of four sums moves them by up to 4 d / ln 2.
 SLOPE_ABSOLUTE = 4 * RELATIVE / math.log(2)

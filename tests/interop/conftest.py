@@ -60,14 +60,14 @@ class Daemon:
 
 @pytest.fixture
 def start_daemon():
-    """start_daemon(*arguments, ready=True, **environment) -> Daemon. Those still alive at the end of the test are
-    stopped, and must end well."""
+    """start_daemon(*arguments, ready=True, at=None, **environment) -> Daemon, at the place of the daemon `at`, which has
+    ended. Those still alive at the end of the test are stopped, and must end well unless `ready` is false."""
     daemons = []
     with tempfile.TemporaryDirectory(prefix="gd") as directory:  # short: a socket's path holds 107 bytes
 
-        def start(*arguments, ready=True, **environment):
-            own = Path(directory) / str(len(daemons))
-            own.mkdir()
+        def start(*arguments, ready=True, at=None, **environment):
+            own = at.socket.parent if at else Path(directory) / str(len(daemons))
+            own.mkdir(exist_ok=True)
             daemon = Daemon(own, arguments, environment)
             daemons.append((daemon, ready))
             if ready:

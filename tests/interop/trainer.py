@@ -37,6 +37,17 @@ class Optimizer:
     learning_rate_decay: float = 0.0
 
 
+SIDES = ("probe_gradients", "parameters", "outputs")
+
+
+@dataclass
+class SideStream:
+    """A stream beside the gradient."""
+
+    stride: int = 1
+    element_type: str = "f32"
+
+
 @dataclass
 class Run:
     groups: list
@@ -59,6 +70,15 @@ class Run:
     start_second_moment: list | None = None  # f32 arrays, one per group
     start_second_moment_max: list | None = None  # with amsgrad
     start_optimizer_step: int = 0
+    probe_gradients: SideStream | None = None
+    parameters: SideStream | None = None
+    outputs: SideStream | None = None
+    output_examples: int = 0
+    outputs_per_example: int = 0
+
+    def sides(self):
+        """What there is of the streams beside the gradient, by name."""
+        return {name: getattr(self, name) for name in SIDES if getattr(self, name)}
 
 
 @dataclass
@@ -72,6 +92,10 @@ class Step:
     eps: list | None = None
     scalars: tuple = ()  # (tag, value) pairs
     wall_time: float | None = None
+    model_version: int | None = None
+    probe_gradients: list | None = None  # one array per group, of the stream's type
+    parameters: list | None = None
+    outputs: np.ndarray | None = None
 
 
 @dataclass
@@ -115,7 +139,22 @@ def widened(array, element_type):
     return sent.astype(np.float32)
 
 
-def encode(record, element_type="f32"):
+def _encode_sides(record, run):
+    """What comes ahead of a step that has streams beside the gradient."""
+    there = [name for name in SIDES if getattr(record, name) is not None]
+    if not there and record.model_version is None:
+        return b""
+    bits = sum(1 << SIDES.index(name) for name in there)
+    head = struct.pack("<BBq", bits, record.model_version is not None, record.model_version or 0)
+    parts = []
+    for name in there:
+        arrays = getattr(record, name)
+        arrays = [arrays] if name == "outputs" else arrays
+        parts += [elements(array, getattr(run, name).element_type).tobytes() for array in arrays]
+    return b"P" + head + b"".join(parts)
+
+
+def encode(record, run):
     wall_time = FIRST_WALL_TIME + record.step if record.wall_time is None else record.wall_time
     if isinstance(record, Values):
         return b"V" + struct.pack("<qdH", record.step, wall_time, len(record.scalars)) + _encode_scalars(record.scalars)
@@ -123,6 +162,7 @@ def encode(record, element_type="f32"):
     assert (record.beta2 is None) == (record.eps is None)
     doubles = [*record.learning_rates, *(record.beta2 or ()), *(record.eps or ())]
     parts = [
+        _encode_sides(record, run),
         b"S",
         struct.pack(
             "<qQdBBH",
@@ -137,7 +177,7 @@ def encode(record, element_type="f32"):
         struct.pack(f"<{len(doubles)}d", *doubles),
         _encode_scalars(record.scalars),
     ]
-    parts += [elements(g, element_type).tobytes() for g in record.gradients if g is not None]
+    parts += [elements(g, run.element_type).tobytes() for g in record.gradients if g is not None]
     return b"".join(parts)
 
 
@@ -158,6 +198,9 @@ def _describe(run, socket, logdir, extra):
     lines += [f"shadow {rule}" for rule in run.shadow_rules]
     lines += [f"include {pattern}" for pattern in run.include]
     lines += [f"exclude {pattern}" for pattern in run.exclude]
+    for name, side in run.sides().items():
+        shape = f" {run.output_examples} {run.outputs_per_example}" if name == "outputs" else ""
+        lines.append(f"{name} {side.stride} {side.element_type}{shape}")
     if run.start_second_moment is not None:
         lines.append(f"start_optimizer_step {run.start_optimizer_step}")
     for p in run.parameter_groups:
@@ -182,7 +225,7 @@ class Trainer:
 
     def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False):
         self.echo = echo
-        self.element_type = run.element_type
+        self.run = run
         self.messages = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [build_path("tests/feed")],
@@ -206,7 +249,7 @@ class Trainer:
     def send(self, records):
         try:
             for record in records:
-                self.process.stdin.write(encode(record, self.element_type))
+                self.process.stdin.write(encode(record, self.run))
                 if self.echo:  # returns once the step is handed over
                     self.process.stdin.flush()
                     line = self.process.stdout.readline().decode()

@@ -9,6 +9,7 @@
 //             [f64 beta2 per parameter group, f64 eps per parameter group]  if has_beta2_eps,
 //             scalars, the elements of the present groups, of `element_type`
 //     u8 'V': i64 step, f64 wall_time, u16 n_scalars, scalars                (gradientd_scalars)
+//     u8 'P': streams beside the gradient, for the next 'S', see feed_sides.h
 //     scalar: u16 tag_bytes, tag, f32 value
 //
 // Prints `event PATH`, with `echo 1` a line `step N` once step N is handed over, and `skipped N` at the end. Any other
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "feed_sides.h"
 #include "gradientd/client.h"
 
 enum {
@@ -44,6 +46,8 @@ struct feed {
     bool in_place;
     bool echo;
     enum feed_end end;
+
+    struct feed_sides sides;
 
     struct gradientd_run *run;
     void **gradients; // one per group
@@ -266,7 +270,8 @@ static void feed_read_description(struct feed *feed) {
         if (!value)
             feed_fail("a line without a value", line);
         *value++ = '\0';
-        if (!feed_parse_text(feed, line, value) && !feed_parse_number(feed, line, value))
+        if (!feed_sides_parse(line, value, &feed->options) && !feed_parse_text(feed, line, value) &&
+            !feed_parse_number(feed, line, value))
             feed_fail("unknown key", line);
     }
     feed_fail("description", "input ended before its empty line");
@@ -356,6 +361,7 @@ static void feed_step(struct feed *feed) {
         step.eps = feed->eps;
     }
     feed_read_scalars(feed, n_scalars);
+    feed_sides_take(&feed->sides, &step);
 
     if (feed->in_place) {
         feed_submit_in_place(feed, &step);
@@ -415,6 +421,7 @@ static void feed_open(struct feed *feed) {
     feed->present = feed_grow(NULL, options->n_groups, sizeof(*feed->present));
     for (size_t i = 0; i < options->n_groups; i++)
         feed->gradients[i] = feed_grow(NULL, feed->groups[i].numel, feed_element_bytes(feed));
+    feed_sides_init(&feed->sides, options);
     feed->learning_rates = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
     feed->beta2 = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
     feed->eps = feed_grow(NULL, options->n_parameter_groups, sizeof(double));
@@ -448,6 +455,7 @@ static void feed_free(struct feed *feed) {
         free(feed->exclude[i]);
     }
     feed_free_start_vectors(feed);
+    feed_sides_deinit(&feed->sides);
     free(feed->gradients);
     free(feed->submitted);
     free(feed->present);
@@ -472,6 +480,8 @@ int main(void) {
     for (int kind = getchar(); kind != EOF; kind = getchar()) {
         if (kind == 'S') {
             feed_step(&feed);
+        } else if (kind == 'P') {
+            feed_sides_read(&feed.sides);
         } else if (kind == 'V') {
             feed_values(&feed);
         } else {

@@ -28,9 +28,9 @@ struct step {
 // The group's gradient, and what of it belongs to the slot.
 static void add_group(struct step *step, uint32_t group, uint64_t numel) {
     struct gradientd_run *run = &step->run;
-    size_t source_bytes = run->narrows ? sizeof(double) : run->element_bytes;
+    size_t source_bytes = run->vector.narrows ? sizeof(double) : run->vector.element_bytes;
     uint8_t *gradient = malloc(numel * source_bytes);
-    uint8_t *place = step->expected + run->elements * run->element_bytes;
+    uint8_t *place = step->expected + run->elements * run->vector.element_bytes;
 
     step->groups[group] = (struct client_group){.numel = numel, .offset = run->elements};
     run->elements += numel;
@@ -38,17 +38,17 @@ static void add_group(struct step *step, uint32_t group, uint64_t numel) {
         double value = (double)random_below(1000000) * 1e-3 + 1e-9; // no float
         float narrow = (float)value;
         uint16_t half = (uint16_t)random_below(1 << 16);
-        const void *from = run->narrows              ? (const void *)&value
-                           : run->element_bytes == 2 ? (const void *)&half
-                                                     : &narrow;
+        const void *from = run->vector.narrows              ? (const void *)&value
+                           : run->vector.element_bytes == 2 ? (const void *)&half
+                                                            : &narrow;
         memcpy(gradient + i * source_bytes, from, source_bytes);
-        memcpy(place + i * run->element_bytes, run->narrows ? &narrow : from, run->element_bytes);
+        memcpy(place + i * run->vector.element_bytes, run->vector.narrows ? &narrow : from, run->vector.element_bytes);
     }
     step->gradients[group] = gradient;
     if (random_below(4) > 0)
         return;
     step->gradients[group] = NULL;
-    memset(place, CANARY, numel * run->element_bytes);
+    memset(place, CANARY, numel * run->vector.element_bytes);
     free(gradient);
 }
 
@@ -60,13 +60,13 @@ static void make_step(struct step *step, uint64_t seed) {
     memset(step, 0, sizeof(*step));
     run->groups = step->groups;
     run->n_groups = 1 + random_below(GROUPS_MAX);
-    run->narrows = random_below(3) == 0;
-    run->element_bytes = run->narrows || random_below(2) ? 4 : 2;
-    run->streams = random_below(2);
+    run->vector.narrows = random_below(3) == 0;
+    run->vector.element_bytes = run->vector.narrows || random_below(2) ? 4 : 2;
+    run->vector.streams = random_below(2);
     step->expected = malloc((size_t)GROUPS_MAX * ELEMS_MAX * 4);
     for (uint32_t i = 0; i < run->n_groups; i++)
         add_group(step, i, 1 + random_below(random_below(2) ? 20 : ELEMS_MAX));
-    step->bytes = run->elements * run->element_bytes;
+    step->bytes = run->elements * run->vector.element_bytes;
     step->elements = malloc(step->bytes + 64);
     memset(step->elements, CANARY, step->bytes + 64);
 }
@@ -86,7 +86,7 @@ Test(client_gather, one_thread) {
     for (uint64_t seed = 0; seed < CASES; seed++) {
         struct step step;
         make_step(&step, seed);
-        client_copy_elements(&step.run, step.elements, step.gradients, 0, step.run.elements);
+        client_copy_elements(&step.run, &step.run.vector, step.elements, step.gradients, 0, step.run.elements);
         check_step(&step, seed, 1);
     }
 }

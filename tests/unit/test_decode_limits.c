@@ -51,10 +51,13 @@ Test(decode_limits, limits_of_lags_and_streams) {
     INVALID(make_open_run, "inflight", "is 0", "1 and 64", SET_OPTIONAL(m.open_run, inflight, 0));
     INVALID(make_open_run, "inflight", "is 65", "1 and 64", SET_OPTIONAL(m.open_run, inflight, 65));
 
-    UNSUPPORTED(make_open_run, "streams", "has 0 entries", "exactly one", SET(m.open_run.n_streams, 0));
-    UNSUPPORTED(make_open_run, "streams", "has 2 entries", "exactly one", SET(m.open_run.n_streams, 2));
-    UNSUPPORTED(make_open_run, "streams", "streams", "GRADIENT", SET(m.stream.kind, GRADIENTD__STREAM_KIND__OUTPUTS));
-    UNSUPPORTED(make_open_run, "streams", "streams", "GRADIENT", SET(m.stream.kind, (Gradientd__StreamKind)99));
+    UNSUPPORTED(make_open_run, "streams", "has 0 entries", "no GRADIENT", SET(m.open_run.n_streams, 0));
+    UNSUPPORTED(make_open_run, "streams", "has 1 entries", "no GRADIENT",
+                SET(m.stream.kind, GRADIENTD__STREAM_KIND__PARAMETERS));
+    INVALID(make_open_run, "streams", "kind is 1", "once each", SET(m.open_run.n_streams, 2)); // the same one twice
+    INVALID(make_open_run, "streams", "kind is 5", "OUTPUTS (4)",
+            SET(m.stream.kind, GRADIENTD__STREAM_KIND__START_SECOND_MOMENT));
+    INVALID(make_open_run, "streams", "kind is 99", "OUTPUTS (4)", SET(m.stream.kind, (Gradientd__StreamKind)99));
     ACCEPTED(make_open_run, SET(m.stream.element_type, GRADIENTD__ELEMENT_TYPE__BF16));
     ACCEPTED(make_open_run, SET(m.stream.element_type, GRADIENTD__ELEMENT_TYPE__F16));
     UNSUPPORTED(make_open_run, "element_type", "is 0", "F16", SET(m.stream.element_type, (Gradientd__ElementType)0));
@@ -328,8 +331,8 @@ Test(decode_limits, limits_of_a_snapshot) {
     ACCEPTED(make_snapshot, SET_OPTIONAL(m.snapshot, optimizer_step, 1));
     INVALID(make_snapshot, "optimizer_step", "is 0", "from 1", SET_OPTIONAL(m.snapshot, optimizer_step, 0));
 
-    UNSUPPORTED(make_snapshot, "streams", "has 0 entries", "exactly one", SET(m.snapshot.n_streams, 0));
-    UNSUPPORTED(make_snapshot, "streams", "has 2 entries", "exactly one", SET(m.snapshot.n_streams, 2));
+    UNSUPPORTED(make_snapshot, "streams", "has 0 entries", "no GRADIENT", SET(m.snapshot.n_streams, 0));
+    INVALID(make_snapshot, "streams", "kind is 1", "once each", SET(m.snapshot.n_streams, 2)); // the same one twice
     UNSUPPORTED(make_snapshot, "streams", "streams", "GRADIENT",
                 SET(m.elements.kind, GRADIENTD__STREAM_KIND__PARAMETERS));
     INVALID(make_snapshot, "streams.inline_bytes", "no slot", "the payload has 0", SET(m.elements.has_slot, false));

@@ -328,8 +328,9 @@ static void detach_memory(void) {
 TestSuite(memory_commit, .init = attach_memory, .fini = detach_memory);
 
 static bool commit(uint64_t sequence, const uint8_t *records, size_t bytes, uint64_t appended_bytes) {
+    static const struct gd_open_run digested = {.digest = UINT64_C(0x0123456789abcdef)};
     struct gd_memory_commit commit = {
-        .open_run_digest = UINT64_C(0x0123456789abcdef),
+        .open_run = &digested,
         .state = state,
         .records = records,
         .records_bytes = bytes,

@@ -34,6 +34,7 @@ static const char *const names[GD_TAG_COUNT - GD_TAG_MU] = {
     "gradient/zero_fraction",
     "gradient/non_finite",
     "gradientd/observed_fraction",
+    "staleness/observed",
 };
 
 static struct gd_tag_text describe(unsigned tag) {
