@@ -26,12 +26,19 @@ struct gradientd_run *attachment_open(const struct arguments *arguments, const s
     struct gradientd_parameter_group parameter_group = {.beta2 = settings->beta2, .eps = settings->eps};
     struct gradientd_options options = gradientd_options_default();
     options.logdir = arguments->logdir;
-    options.run = arguments->run;
+    char run_name[sizeof(arguments->default_run) + 256]; // as long as a run's name may be
+    snprintf(run_name, sizeof(run_name), "%s%s", arguments->run, attachment->run_suffix ? attachment->run_suffix : "");
+    options.run = run_name;
     options.groups = attachment->groups;
     options.n_groups = attachment->n_groups;
     options.parameter_groups = &parameter_group;
     options.n_parameter_groups = 1;
     options.optimizer = attachment_describe_optimizer(settings);
+    options.probe_gradients = attachment->probe_gradients;
+    options.parameters = attachment->parameters;
+    options.outputs = attachment->outputs;
+    options.output_examples = attachment->output_examples;
+    options.outputs_per_example = attachment->outputs_per_example;
     options.no_thinning = arguments->no_thinning;
     options.max_stall = arguments->max_stall_seconds;
     options.socket = arguments->socket;

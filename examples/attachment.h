@@ -11,7 +11,10 @@
 struct attachment {
     const struct gradientd_group *groups;
     size_t n_groups;
-    const struct optimizer_settings *settings; // NULL: those of the optimiser's kind
+    const struct optimizer_settings *settings;                            // NULL: those of the optimiser's kind
+    const char *run_suffix;                                               // of the run's name; NULL: none
+    struct gradientd_stream_options probe_gradients, parameters, outputs; // as gradientd_options has them
+    uint64_t output_examples, outputs_per_example;
 };
 
 // Opens the run the command line asks for. NULL when it asks for none, or, after a warning, when there is no daemon:

@@ -113,7 +113,7 @@ LAYERS = {
     "ctl": layer("ctl", "gradientctl record", "base arena", "protobuf"),
     "examples": layer(
         "examples",
-        "adam_ratios arguments attachment digits digits_data digits_training mlp optimizer progress quadratic random weights",
+        "adam_ratios arguments attachment digits digits_data digits_training function_space mlp optimizer progress quadratic random staleness weights",
         "client_api",
         "zlib",
     ),
