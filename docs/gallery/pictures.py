@@ -61,6 +61,35 @@ SECTIONS = {
             height=600,
         ),
     ],
+    "staleness": [
+        Picture(
+            "staleness_coherence",
+            pinned=("coherence_probe/cosine_lag1", "coherence_probe/cosine_lag2", "train/accuracy"),
+            runs="stale0$",
+            smoothing=0.9,
+            height=640,
+        ),
+        Picture(
+            "staleness",
+            pinned=("train/accuracy", "staleness/observed", "train/loss"),
+            runs="(sgd-0.2|adam-0.0005)",
+            height=640,
+        ),
+    ],
+    "function_space": [
+        Picture(
+            "function_space",
+            pinned=(
+                "function/l2_from_start",
+                "parameters/l2_from_start",
+                "function/per_parameter_from_start",
+                "function/l2_step",
+                "parameters/l2_step",
+                "function/per_parameter_step",
+            ),
+            height=960,
+        ),
+    ],
 }
 
 
