@@ -10,6 +10,7 @@
 struct description {
     Gradientd__OpenRun open_run;
     Gradientd__Optimizer optimizer;
+    Gradientd__RuleThresholds thresholds;
     Gradientd__Stream stream[1 + CLIENT_SIDES];
     Gradientd__Stream *streams[1 + CLIENT_SIDES];
     Gradientd__ParameterGroup *parameter_groups;
@@ -138,6 +139,28 @@ static void describe_tags(const struct gradientd_options *options, struct descri
     open_run->fold_depth = options->fold_depth;
 }
 
+// What is 0 is left to the daemon.
+static void describe_thresholds(const struct gradientd_thresholds *given, struct description *description) {
+    static const struct gradientd_thresholds defaults;
+    Gradientd__RuleThresholds *thresholds = &description->thresholds;
+    if (memcmp(given, &defaults, sizeof(defaults)) == 0)
+        return;
+    gradientd__rule_thresholds__init(thresholds);
+    thresholds->has_norm_spike_sd = given->norm_spike_sd != 0.0;
+    thresholds->norm_spike_sd = given->norm_spike_sd;
+    thresholds->has_rms = given->rms != 0.0;
+    thresholds->rms = given->rms;
+    thresholds->has_cosine_mean = given->cosine_mean != 0.0;
+    thresholds->cosine_mean = given->cosine_mean;
+    thresholds->has_oscillation = given->oscillation != 0.0;
+    thresholds->oscillation = given->oscillation;
+    thresholds->has_zero_group_steps = given->zero_group_steps != 0;
+    thresholds->zero_group_steps = given->zero_group_steps;
+    thresholds->has_silence_intervals = given->silence_intervals != 0.0;
+    thresholds->silence_intervals = given->silence_intervals;
+    description->open_run.thresholds = thresholds;
+}
+
 // Returns 0 or -ENOMEM; after either, free_description().
 static int describe(const struct gradientd_options *options, uint64_t elements, struct description *description) {
     *description = (struct description){.open_run = GRADIENTD__OPEN_RUN__INIT};
@@ -158,6 +181,7 @@ static int describe(const struct gradientd_options *options, uint64_t elements, 
     describe_streams(options, elements, description);
     describe_start(options, description);
     describe_tags(options, description);
+    describe_thresholds(&options->thresholds, description);
     return describe_parameter_groups(options, description);
 }
 

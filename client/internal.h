@@ -100,6 +100,7 @@ enum client_link {
 };
 
 struct client_renewal;
+struct client_alerts;
 
 // What it takes to attach the run again.
 struct client_way_back {
@@ -135,8 +136,10 @@ struct gradientd_run {
     struct client_slots slots;
     _Atomic uint32_t *waiting;
     _Atomic uint32_t *notices;
-    _Atomic uint64_t *commits; // the last committed sequence
-    uint32_t notices_seen;
+    _Atomic uint64_t *commits;    // the last committed sequence
+    uint16_t errors_seen;         // of that word, what was acted upon: its lower half ...
+    uint16_t alerts_seen;         // ... and its upper
+    struct client_alerts *alerts; // owned: those that have come and were not asked for yet
     struct client_inline in_line;
 
     struct client_group *groups;
@@ -431,6 +434,15 @@ int client_listen_to_all(struct gradientd_run *run);
 // client_send() for what commits. SKIPPED: the output is full, nothing was added.
 int client_say(struct gradientd_run *run, const Gradientd__ClientMessage *message, const uint8_t *payload,
                size_t payload_bytes);
+
+// ---- alerts.c
+
+// Returns 0 or -ENOMEM.
+int client_alerts_new(struct client_alerts **ret_alerts);
+void client_alerts_free(struct client_alerts *alerts);
+
+// Keeps one until gradientd_next_alert() takes it; of too many, the oldest goes.
+void client_alerts_keep(struct client_alerts *alerts, const Gradientd__Alert *message);
 
 // ---- room.c
 

@@ -35,6 +35,8 @@ int client_take_message(struct gradientd_run *run, Gradientd__DaemonMessage *mes
     if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED &&
         message->released->committed_sequence > run->released_sequence)
         run->released_sequence = message->released->committed_sequence;
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT)
+        client_alerts_keep(run->alerts, message->alert);
     if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
         result = client_detach(run, message->error->text);
     gradientd__daemon_message__free_unpacked(message, NULL);

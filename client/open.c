@@ -77,6 +77,8 @@ static int allocate(struct gradientd_run *run, const struct gradientd_options *o
     client_sides_init(run, options);
     int result = gd_user_tags_new(&run->tags);
     if (result == 0)
+        result = client_alerts_new(&run->alerts);
+    if (result == 0)
         result = allocate_alive_page(run);
     if (result == 0)
         result = client_output_init(&run->output);
@@ -102,6 +104,7 @@ static void free_run(struct gradientd_run *run) {
     if (run->alive)
         munmap(run->alive, (size_t)sysconf(_SC_PAGESIZE));
     gd_user_tags_free(run->tags);
+    client_alerts_free(run->alerts);
     free(run->slots.used_sequence);
     client_sides_unmap(run);
     free(run->groups);

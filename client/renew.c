@@ -175,7 +175,7 @@ static void retire_memory(struct gradientd_run *run, struct client_renewal *rene
     run->commits = &no_memory.commits;
     run->waiting = &no_memory.waiting;
     run->notices = &no_memory.notices;
-    run->notices_seen = 0;
+    run->errors_seen = run->alerts_seen = 0;
 }
 
 static int copy_names(const struct client_way_back *way_back, struct client_renewal *renewal) {

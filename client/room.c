@@ -42,13 +42,13 @@ static int wait_for_slots(struct gradientd_run *run, struct room *room, int64_t 
     return *ret_slot >= 0 ? GRADIENTD_OK : GRADIENTD_SKIPPED;
 }
 
-// What the daemon has to say, if its word tells that there is something.
+// What the daemon has to say, if its word tells that there is an Error. Alerts can wait: a step costs one system call.
 static int read_notices(struct gradientd_run *run) {
-    uint32_t notices = atomic_load_explicit(run->notices, memory_order_acquire);
-    if (notices == run->notices_seen || run->link != CLIENT_ATTACHED)
+    uint16_t errors = (uint16_t)atomic_load_explicit(run->notices, memory_order_acquire);
+    if (errors == run->errors_seen || run->link != CLIENT_ATTACHED)
         return GRADIENTD_OK;
-    run->notices_seen = notices;
-    return client_listen(run, 0.0);
+    run->errors_seen = errors;
+    return client_listen_to_all(run);
 }
 
 // Waits up to max_stall until the last step's elements have left.

@@ -119,5 +119,5 @@ void gd_adam_track_point(const struct gd_adam_track *track, uint32_t group, uint
 
 void gd_adam_track_end_group(struct gd_adam_track *track, uint32_t group, struct gd_step_sums *sums) {
     gd_adam_complete_sums(track->config, &track->group_steps[group], sums);
-    track->groups[group].half ^= (uint64_t)track->has_second_moment;
+    track->groups[group].half ^= (uint32_t)track->has_second_moment;
 }

@@ -315,13 +315,28 @@ static void fold_shadow_group(struct gd_analysis *analysis, uint32_t shadow, uin
     gd_step_sums_merge(ret_total, &sums, 0);
 }
 
+// Counts a group's steps of nothing but zeros, and looks for the first that has had enough of them. `sums` NULL: it is
+// absent, which does not count; what it had, it still has.
+static void watch_zeros(const struct gd_analysis *analysis, uint32_t group, const struct gd_step_sums *sums,
+                        struct gd_analysis_result *result) {
+    uint32_t *steps = &gd_run_state_groups(analysis->input->state)[group].zero_steps;
+    if (sums)
+        gd_alerts_count_zeros(sums, steps);
+    if (*steps < analysis->open_run->thresholds.zero_group_steps || result->zero_group != UINT32_MAX)
+        return;
+    result->zero_group = group;
+    result->zero_group_steps = *steps;
+}
+
 void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *ret_result) {
     const struct gd_open_run *open_run = analysis->open_run;
     const struct gd_submission *snapshot = analysis->input->snapshot;
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step, .series = analysis->series_sums};
+    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step,
+                                              .zero_group = UINT32_MAX,
+                                              .series = analysis->series_sums};
     gd_step_sums_init(&ret_result->sums);
     for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++) {
         ret_result->shadow_steps[shadow] = analysis->tracks[1 + shadow].step;
@@ -334,6 +349,7 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         if (!gd_submission_has_group(snapshot, i)) {
             norms[i] = ABSENT;
             chunk = end;
+            watch_zeros(analysis, i, NULL, ret_result);
             continue;
         }
         struct gd_step_sums sums;
@@ -341,6 +357,7 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         for (; chunk < end; chunk++)
             gd_chunk_record_add(record_of(analysis, chunk), analysis->chunks[chunk].elems, open_run->max_lag, &sums);
         norms[i] = sums.squared_norm;
+        watch_zeros(analysis, i, &sums, ret_result);
         complete_group(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);
         for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++)

@@ -27,6 +27,9 @@ struct gd_analysis_result {
     struct gd_step_sums shadow_sums[GD_SHADOWS_MAX];
     struct gd_adam_step shadow_steps[GD_SHADOWS_MAX];
 
+    uint32_t zero_group;       // the first that has been all zero for as long as the threshold says, UINT32_MAX: none
+    uint32_t zero_group_steps; // ... for how many steps
+
     // per series of groups that are shown, over its present groups; valid until the next end
     const struct gd_step_sums *series;
 };

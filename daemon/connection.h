@@ -51,6 +51,10 @@ void gd_connection_ask_room(struct gd_connection *connection);
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
 
+// The same for a message that may be lost. Returns whether it is on its way: not where others wait to be sent, the
+// socket's buffer is more than half full, or memory is short.
+bool gd_connection_offer(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
+
 // Whether to go on: a paused connection handles nothing and leaves bytes in the socket, which slows the sender down.
 void gd_connection_set_paused(struct gd_connection *connection, bool paused);
 

@@ -11,6 +11,7 @@
 #include "decode_optimizer.h"
 #include "decode_selection.h"
 #include "decode_streams.h"
+#include "decode_thresholds.h"
 #include "quota.h"
 #include "text.h"
 
@@ -76,7 +77,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
         size_t entries;
     } unsupported[] = {
         {"families", message->n_families},
-        {"thresholds", message->thresholds != NULL},
         {"hparams", message->n_hparams},
         {"hparams_group", message->hparams_group != NULL},
     };
@@ -160,6 +160,8 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
         result = gd_decode_optimizer(message, open_run, ret_error);
     if (result == 0)
         result = gd_decode_selection(message, &open_run->selection, ret_error);
+    if (result == 0)
+        result = gd_decode_thresholds(message->thresholds, &open_run->thresholds, ret_error);
     if (result == 0)
         result = read_groups(message, frame, open_run, ret_error);
     if (result < 0) {

@@ -1,5 +1,6 @@
 #include "layout.h"
 
+#include "alert_text.h"
 #include "event.h"
 #include "event_path.h"
 #include "fault.h"
@@ -56,7 +57,8 @@ static uint64_t side_records_max(const struct gd_open_run *open_run) {
     return bytes;
 }
 
-// Every own tag with its description and every user tag with the longest name, each in an Event of its own.
+// Every own tag with its description and every user tag with the longest name, each in an Event of its own; and what
+// the rules say.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
@@ -68,7 +70,7 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
             bytes += tag_bytes_max(&text);
         }
     }
-    return bytes + series_records_max(open_run) + side_records_max(open_run);
+    return bytes + series_records_max(open_run) + side_records_max(open_run) + gd_alert_records_max();
 }
 
 static uint64_t side_slots(const struct gd_open_run *open_run, enum gd_side side) {

@@ -273,9 +273,9 @@ int gd_memory_restore(const struct gd_memory *memory, uint64_t open_run_digest, 
     return GD_MEMORY_RESUMES;
 }
 
-void gd_memory_raise_notice(struct gd_memory *memory) {
+void gd_memory_raise_notice(struct gd_memory *memory, enum gd_notice notice) {
     _Atomic uint32_t *notices = (void *)(memory->base + memory->layout.notices_offset);
-    atomic_fetch_add_explicit(notices, 1, memory_order_release);
+    atomic_fetch_add_explicit(notices, (uint32_t)notice, memory_order_release);
 }
 
 void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot) {

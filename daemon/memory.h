@@ -98,8 +98,14 @@ struct gd_memory_commit {
 // the slot words of all slots that are not in use. Returns true when the client waits for Released.
 bool gd_memory_commit(struct gd_memory *memory, const struct gd_memory_commit *commit);
 
+// What is added to the notices word. A client that does not care for alerts now looks at its lower half alone.
+enum gd_notice {
+    GD_NOTICE_ERROR = 1,
+    GD_NOTICE_ALERT = 1 << 16,
+};
+
 // Tells the client that a message waits on its socket.
-void gd_memory_raise_notice(struct gd_memory *memory);
+void gd_memory_raise_notice(struct gd_memory *memory, enum gd_notice notice);
 
 // Where the slot's elements begin, of the run's element type.
 void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);

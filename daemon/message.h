@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "diagnostics/adam.h"
+#include "diagnostics/alerts.h"
 #include "element_type.h"
 #include "gradientd/protocol.h"
 #include "group_names.h"
@@ -59,6 +60,8 @@ struct gd_open_run {
     struct gd_adam_rates *parameter_groups; // owned; learning_rate is 0 until the first Snapshot
     double *start_learning_rates; // owned: per parameter group, of the step before the first; NaN: the first's
     uint32_t n_parameter_groups;
+
+    struct gd_alert_thresholds thresholds;
 
     struct gd_group_selection selection; // owned: of the groups that are shown one by one ...
     struct gd_group_series series;       // ... and what it selects
@@ -144,8 +147,8 @@ struct gd_submission {
     // Snapshot
     uint32_t sides; // bit per enum gd_side: it has elements of that stream, in ...
     uint32_t side_slot[GD_SIDES];
-    int64_t model_version; // the step whose parameters the gradient was computed at
-    struct gd_adam_rates *rates; // per parameter group; NaN beta2 or eps: as before
+    int64_t model_version;         // the step whose parameters the gradient was computed at
+    struct gd_adam_rates *rates;   // per parameter group; NaN beta2 or eps: as before
     const uint8_t *groups_present; // bitmap; NULL: all
     size_t groups_present_bytes;
     uint32_t n_rates;

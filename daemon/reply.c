@@ -74,16 +74,21 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
     gd_connection_send(connection, &message);
 }
 
-void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
-                       const char *event_path) {
+// protobuf-c's fields are not const, and nothing writes to them before the message is packed.
+static char *borrow(const char *text) {
     union {
         const char *borrowed;
         char *field;
-    } path = {.borrowed = event_path}; // protobuf-c's fields are not const
+    } pointer = {.borrowed = text};
+    return pointer.field;
+}
+
+void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
+                       const char *event_path) {
     Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
     attached.committed_sequence = committed_sequence;
     attached.written_offset = written_offset;
-    attached.event_path = path.field;
+    attached.event_path = borrow(event_path);
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
@@ -99,6 +104,20 @@ void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequ
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_RELEASED;
     message.released = &released;
     gd_connection_send(connection, &message);
+}
+
+bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert) {
+    Gradientd__Alert body = GRADIENTD__ALERT__INIT;
+    body.rule = borrow(alert->rule);
+    body.step = alert->step;
+    body.onset = alert->onset;
+    body.text = borrow(alert->text);
+    body.group = borrow(alert->group);
+
+    Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT;
+    message.alert = &body;
+    return gd_connection_offer(connection, &message);
 }
 
 // An Error in a frame. protobuf-c's fields are not const, hence the copies.

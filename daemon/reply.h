@@ -1,6 +1,7 @@
 // What the daemon says to a client: plain values into messages on a connection.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "connection.h"
@@ -12,6 +13,18 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
 // `event_path`: of a file the daemon created, else NULL.
 void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
                        const char *event_path);
+
+// What an Alert says. `text` and `group` (NULL: none) are borrowed.
+struct gd_alert_message {
+    const char *rule;
+    int64_t step;
+    bool onset;
+    const char *text;
+    const char *group;
+};
+
+// Returns whether it is on its way; an Alert may be lost.
+bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert);
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence);
 void gd_reply_error(struct gd_connection *connection, const struct gd_error *error);
 

@@ -74,6 +74,8 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
 
     if (state->step < -1 || !isfinite(state->wall_time))
         return refuse(ret_error, "the step or the time in its state is none");
+    if (!gd_alerts_are_valid(&state->alerts, run->open_run->n_groups))
+        return refuse(ret_error, "the rules in its state are none");
     if (state->starts >> run->layout.start_arrays)
         return refuse(ret_error, "its state has start vectors that the run has not");
     int result = check_rates(run, ret_error);

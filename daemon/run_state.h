@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "diagnostics/adam.h"
+#include "diagnostics/alerts.h"
 #include "diagnostics/groups.h"
 #include "diagnostics/health.h"
 #include "gradientd/protocol.h"
@@ -27,7 +28,8 @@ struct gd_slot_state {
 
 struct gd_group_state {
     struct gd_adam_group adam;
-    uint64_t half; // which half of the optimiser state is current
+    uint32_t half;       // which half of the optimiser state is current
+    uint32_t zero_steps; // of the run's own rule: steps in a row in which its gradient was all zero
 };
 
 // What a shadow rule has that the run's own has in gd_run_state.
@@ -68,6 +70,7 @@ struct gd_run_state {
     uint64_t starts;  // bit per array of the optimiser state: its start vector has come
     struct gd_adam_state adam;
     struct gd_health_state health;
+    struct gd_alert_state alerts;
     struct gd_values unwritten; // the last snapshot's values when thinning held them back, for the end of the file
     uint64_t described[(GD_TAG_COUNT + 63) / 64]; // own tags whose metadata is in the file
     uint32_t user_tags;                           // entries of the user-tag table

@@ -40,7 +40,7 @@ struct server {
     struct gd_turn turn;
     uv_timer_t stop_timer;
     uv_timer_t accept_timer;   // runs while descriptors are short
-    uv_timer_t deadline_timer; // runs while a client has a deadline
+    uv_timer_t deadline_timer; // runs while a client has a deadline, its own or that of its silence
     uv_poll_t listener_poll;
     struct gd_listener listener;
     struct gd_arena arena;
@@ -192,6 +192,10 @@ static void watch_deadline(struct server *server, uint64_t milliseconds) {
         uv_timer_start(timer, check_deadlines, milliseconds, 0);
 }
 
+static void watch(void *context, uint64_t milliseconds) {
+    watch_deadline(context, milliseconds);
+}
+
 static void check_deadlines(uv_timer_t *timer) {
     struct server *server = timer->data;
     uint64_t least_ms = UINT64_MAX;
@@ -331,6 +335,7 @@ static int init(struct server *server) {
         .attach_timeout_ms = server->options->attach_timeout_ms,
         .notify = notify,
         .holder_of = holder_of,
+        .watch = watch,
         .attached = on_session_attached,
         .gone = on_session_gone,
         .context = server,

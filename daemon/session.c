@@ -42,7 +42,7 @@ void gd_session_refuse(struct gd_session *session, int result, struct gd_error *
 
     gd_reply_error(session->connection, error);
     if (session->phase == SESSION_RUNNING)
-        gd_memory_raise_notice(&session->run->memory);
+        gd_memory_raise_notice(&session->run->memory, GD_NOTICE_ERROR);
     gd_session_leave(session);
 }
 
@@ -123,7 +123,10 @@ static void work_part(uv_work_t *work) {
 
 // A submission is committed: its client is told if it waits. Of the end Released tells when the file is whole.
 static void finish_work(struct gd_session *session) {
+    bool snapshot = session->run->working->kind == GD_SUBMISSION_SNAPSHOT;
     gd_run_finish(session->run, session->host->submissions);
+    if (snapshot)
+        gd_session_tell_alerts(session);
     if (session->run->state->ended)
         return;
     session->released_sequence = session->run->state->sequence;
@@ -224,6 +227,8 @@ static void reap(struct gd_session *session) {
         return;
     }
     if (run && run->file)
+        gd_session_log_unwritten_alerts(session);
+    if (run && run->file)
         gd_log(GD_LOG_INFO, "run %s: ended after %llu snapshots, %llu skipped, %llu bytes written",
                gd_session_run_name(session), (unsigned long long)run->state->snapshots,
                (unsigned long long)run->state->skipped, (unsigned long long)gd_event_file_written(run->file));
@@ -261,7 +266,7 @@ void gd_session_advance(struct gd_session *session) {
 uint64_t gd_session_check_deadline(struct gd_session *session) {
     struct gd_error error;
     if (session->phase > SESSION_ATTACH)
-        return UINT64_MAX;
+        return gd_session_check_silence(session);
     uint64_t now_ms = uv_now(session->host->loop);
     if (now_ms < session->deadline_ms)
         return session->deadline_ms - now_ms;

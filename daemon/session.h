@@ -35,6 +35,8 @@ struct gd_session_host {
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
     // The session that holds this memory, NULL: none.
     struct gd_session *(*holder_of)(void *context, const struct gd_memory_id *id);
+    // gd_session_check_deadline() will have something to do in that many milliseconds.
+    void (*watch)(void *context, uint64_t milliseconds);
     void (*attached)(void *context);                         // one session more has a run
     void (*gone)(void *context, struct gd_session *session); // the session is freed after this call
     void *context;
@@ -46,8 +48,8 @@ __attribute__((warn_unused_result)) int gd_session_new_consume(const struct gd_s
                                                                struct gd_holdings *holdings,
                                                                struct gd_session **ret_session);
 
-// Drops a client that has let its time to say Hello, or from there to Attach, pass. Returns the milliseconds it has
-// left, UINT64_MAX when it has attached, or is dropped.
+// Drops a client that has let its time to say Hello, or from there to Attach, pass; tells of one whose run is silent.
+// Returns the milliseconds it has left, UINT64_MAX when there is no deadline, or it has passed.
 uint64_t gd_session_check_deadline(struct gd_session *session);
 
 // Whether its run's memory is this one.

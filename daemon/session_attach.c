@@ -137,4 +137,5 @@ void gd_session_finish_attach(struct gd_session *session) {
            gd_session_run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,
            (unsigned long long)session->run->open_run->elements, session->run->open_run->max_lag,
            (unsigned long long)session->run->layout.total_bytes);
+    gd_session_repeat_alerts(session);
 }

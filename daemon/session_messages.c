@@ -75,10 +75,14 @@ static int handle_submission_consume(struct gd_session *session, struct gd_submi
     }
     bool closing = submission->kind == GD_SUBMISSION_CLOSE;
     bool failed = submission->failed;
+    bool snapshot = submission->kind == GD_SUBMISSION_SNAPSHOT;
+    int64_t step = submission->step;
     result = gd_run_submit_consume(session->run, submission, ret_error);
     if (result == 0 && closing)
         gd_log(GD_LOG_INFO, "run %s: closed by the trainer: %s", gd_session_run_name(session),
                failed ? "failure" : "success");
+    if (result == 0 && snapshot)
+        gd_session_hear_snapshot(session, step);
     return result;
 }
 

@@ -7,6 +7,7 @@
 
 #include "connection.h"
 #include "decode.h"
+#include "diagnostics/silence.h"
 #include "inflater.h"
 #include "payload.h"
 #include "run.h"
@@ -48,6 +49,10 @@ struct gd_session {
     struct gd_payload payload;   // what is on its way; without a destination, none or none yet
     struct gd_inflater inflater; // of a deflated one's pieces
 
+    struct gd_silence silence;
+    bool silence_watched; // the host looks at its deadline in time
+    bool silence_overdue; // ... which was seen to pass
+
     struct part parts[GD_WORKERS_MAX];
     uint32_t n_parts;
     uint32_t parts_unreported;     // of those, not yet back on the loop thread
@@ -82,6 +87,25 @@ void gd_session_place_arriving(struct gd_session *session);
 // Returns 0 in this phase, else -EBADMSG with *ret_error set: the message called `name` came out of order.
 __attribute__((warn_unused_result)) int gd_session_expect(struct gd_session *session, enum session_phase phase,
                                                           const char *name, struct gd_error *ret_error);
+
+// ---- session_alerts.c
+
+// A snapshot is committed: tells of each rule that had an onset or a clearing by it, in the log and to the trainer.
+void gd_session_tell_alerts(struct gd_session *session);
+
+// A run was gone on with: tells the trainer of those of the last snapshot once more, as the daemon before may have died
+// ahead of it.
+void gd_session_repeat_alerts(struct gd_session *session);
+
+// At the end of a run, those that were too many.
+void gd_session_log_unwritten_alerts(const struct gd_session *session);
+
+// A snapshot of that step has come.
+void gd_session_hear_snapshot(struct gd_session *session, int64_t step);
+
+// Tells of a run that has been silent for too long. Returns the milliseconds that it has left, UINT64_MAX: there is no
+// deadline.
+uint64_t gd_session_check_silence(struct gd_session *session);
 
 // ---- session_attach.c
 

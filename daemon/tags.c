@@ -234,6 +234,9 @@ void gd_tag_describe_shadow(unsigned rule, enum gd_tag tag, struct gd_tag_text *
 }
 
 bool gd_tag_is_reserved(const char *name) {
+    static const char alerts[] = "alerts/";
+    if (strncmp(name, alerts, sizeof(alerts) - 1) == 0)
+        return true;
     for (unsigned rule = 1; rule <= RULES; rule++) {
         char prefix[GD_TAG_NAME_BYTES];
         int bytes = snprintf(prefix, sizeof(prefix), "shadow_%s/", rule_name(rule));

@@ -61,7 +61,7 @@ LAYERS = {
     ),
     "diagnostics": layer(
         "daemon/diagnostics",
-        "adam coherence curvature function_space groups health thinning",
+        "adam alerts coherence curvature function_space groups health silence thinning",
         "numbers names kernels",
         pure=True,
     ),
@@ -71,18 +71,21 @@ LAYERS = {
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),
     "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),
+    "alert_texts": layer("daemon", "alert_text", "protocol base names diagnostics event messages"),
     "frames": layer("daemon", "frame payload", "protocol base", "zlib"),
     "inflater": layer("daemon", "inflater", "base frames", "uv"),
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_open_run decode_optimizer decode_selection decode_streams",
+        "decode decode_open_run decode_optimizer decode_selection decode_streams decode_thresholds",
         "protocol base arena frames group_names messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
-    "memory": layer("daemon", "history layout memory run_state", "protocol base names diagnostics event messages"),
+    "memory": layer(
+        "daemon", "history layout memory run_state", "protocol base names diagnostics event messages alert_texts"
+    ),
     "analysis": layer(
         "daemon",
         "adam_track analysis chunk_record side_analysis start_vector",
@@ -91,21 +94,21 @@ LAYERS = {
     "run": layer(
         "daemon",
         "run run_accept run_records run_resume run_sides scalar_list",
-        "protocol base names diagnostics event files messages user_tags memory analysis",
+        "protocol base names diagnostics event files messages alert_texts user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
     "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "holdings listener loop main options server session session_attach session_messages session_state",
-        "protocol base arena kernels frames inflater connection decode messages memory files run replies systemd",
+        "holdings listener loop main options server session session_alerts session_attach session_messages session_state",
+        "protocol base arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
         "uv",
     ),
     # beside the daemon
     "client": layer(
         "client",
-        "attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
+        "alerts attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
         "options output private_daemon reconnect renew room sides signals start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",

@@ -42,7 +42,7 @@
 // is the run's own, and goes on where it was; until then steps are kept while slots are free, and skipped and counted
 // after that. A run that cannot be served any more (the daemon refused it; an inline run whose daemon is gone) costs one
 // warning too, and every call on it then returns GRADIENTD_DETACHED. All calls take a NULL run and return
-// GRADIENTD_DETACHED for it. There is no global state; a run is used by one thread at a time. After fork() the child's
+// GRADIENTD_DETACHED for it (gradientd_next_alert() 0). There is no global state; a run is used by one thread at a time. After fork() the child's
 // handle does nothing. An open run takes four descriptors: socket, memory, event file and a pidfd of this process.
 //
 // Results: 0 done; a positive gradientd_result is an outcome a trainer may want to know; a negative errno says the
@@ -152,6 +152,17 @@ struct gradientd_stream_options {
     enum gradientd_element_type element_type;
 };
 
+// When the rules that watch a run raise an alert (see gradientd_next_alert()). 0: the default. An infinite value, of
+// the cosine a negative one, and UINT64_MAX steps switch a rule off.
+struct gradientd_thresholds {
+    double norm_spike_sd;      // |g_t| above the mean of the 128 steps before and so many standard deviations; 6
+    double rms;                // adam/rms above; 2.3
+    double cosine_mean;        // the mean of coherence/cosine_lag1 over 100 steps below; -0.3
+    double oscillation;        // adam/oscillation above, after 1,000 applied steps; 0.1
+    uint64_t zero_group_steps; // a slice without any gradient but 0 for so many steps; 100
+    double silence_intervals;  // no step for so many median intervals, at least 1, and for 1 second; 10
+};
+
 // Start from gradientd_options_default(). Everything is borrowed for the call alone.
 struct gradientd_options {
     size_t options_bytes; // of this struct, as the caller was compiled
@@ -204,6 +215,8 @@ struct gradientd_options {
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
     bool no_thinning;   // write every step; by default steps past 10,000 are thinned to 4 significant digits
     bool absent_counts; // a slice's own step count runs on while it has no gradient (optax)
+
+    struct gradientd_thresholds thresholds;
 
     // Where the daemon is: this path alone if given, else $GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket,
     // /run/gradientd/socket. If none answers and `private_daemon` is set, one is started that serves this run alone and
@@ -307,6 +320,22 @@ GRADIENTD_API int gradientd_commit(struct gradientd_run *run, const struct gradi
 // Values between steps, such as a validation loss. `wall_time` in seconds, 0: now.
 GRADIENTD_API int gradientd_scalars(struct gradientd_run *run, int64_t step, double wall_time,
                                     const struct gradientd_scalar *scalars, size_t n_scalars);
+
+// What a rule of the daemon's has found, or that it is over. The run has it as text under alerts/<rule>, but not
+// silence.
+struct gradientd_alert {
+    int64_t step;
+    char rule[31];   // non_finite, norm_spike, rms, cosine, oscillation, zero_group, silence
+    bool onset;      // false: it has cleared, there were 16 steps without it
+    char text[512];  // one sentence, markdown; may be cut
+    char group[256]; // the first slice at fault, "": the rule names none
+};
+
+// The next alert that has come: returns 1 and *ret_alert, 0 when there is none, -EINVAL without ret_alert. Never waits;
+// in shared memory it costs no system call when none has come, inline one. The last 16 are kept. Alerts are best
+// effort: those of a trainer that never asks are dropped in time, and one may come again when the daemon was started
+// again. In a forked child, and for a NULL run, there is none.
+GRADIENTD_API int gradientd_next_alert(struct gradientd_run *run, struct gradientd_alert *ret_alert);
 
 // Ends the run and frees it, waiting at most close_timeout until its event file is complete. Returns 0 when it is,
 // GRADIENTD_DETACHED otherwise. NULL is allowed.

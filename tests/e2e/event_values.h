@@ -1,4 +1,4 @@
-// An event file read back: every scalar in it, and how it begins and ends.
+// An event file read back: every scalar in it (text is left out), and how it begins and ends.
 #pragma once
 
 #include <stdbool.h>

@@ -47,6 +47,21 @@ check_digits() {
     [[ $(grep -c ',adam/C_over_A,' "$dump") -gt 1400 ]] || fail "C/A is missing"
 }
 
+# Healthy training, of which no rule has anything to say; and training at too large a rate, of which one has.
+check_alerts() {
+    local name texts
+    for name in adam amsgrad sgd; do
+        "$digits" --logdir "$work_dir/healthy" --optimizer "$name" --max-stall 60 >"$work_dir/healthy-$name"
+    done
+    "$quadratic" --logdir "$work_dir/healthy" --max-stall 60 >"$work_dir/healthy-quadratic"
+    for name in digits-adam digits-amsgrad digits-sgd quadratic-sgd; do
+        texts=$(grep -ac 'alerts/' "$work_dir/healthy/$name"/events.out.tfevents.*) || true
+        [[ $texts == 0 ]] || fail "$name raises an alert"
+    done
+    "$digits" --logdir "$work_dir/unhealthy" --optimizer sgd --learning-rate 0.2 --max-stall 60 >"$work_dir/unhealthy-sgd"
+    grep -aq 'alerts/cosine' "$work_dir/unhealthy/digits-sgd"/events.out.tfevents.* || fail "too large a rate raises none"
+}
+
 check_quadratic() {
     local attached=$work_dir/quadratic-attached alone=$work_dir/quadratic-alone dump=$work_dir/quadratic.csv
 
@@ -106,3 +121,4 @@ check_optimizers
 check_unreachable
 check_digits
 check_quadratic
+check_alerts

@@ -2,6 +2,7 @@
 // what a wake-up brings with a handful, however many steps that is.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -32,9 +33,12 @@ struct scene {
     enum delivery delivery;
     size_t n_scalars;
     bool absent; // one group has no gradient
+    bool faulty; // an alert comes after the first steps, and nobody asks for it until the end
 };
 
 static double elements[GROUPS][GROUP_ELEMS_MAX];
+
+enum { FAULTY_STEP = 5 };
 
 static int take_step(struct gradientd_run *run, const struct scene *scene, int64_t number) {
     static const double rate = 1e-3;
@@ -71,12 +75,22 @@ static _Noreturn void train(const void *context) {
         _exit(10);
     tracer_begin();
     for (int64_t number = 1; number <= STEPS; number++) {
+        struct gradientd_alert alert;
+        elements[1][0] = scene->faulty && number == FAULTY_STEP ? (double)NAN : 0.0;
         tracer_mark();
         int result = take_step(run, scene, number);
+        int heard = scene->faulty ? 0 : gradientd_next_alert(run, &alert); // which costs nothing
         tracer_mark();
+        if (scene->faulty && number == FAULTY_STEP)
+            usleep(200000); // the alert comes meanwhile
+        if (heard != 0)
+            _exit(13);
         if (result != GRADIENTD_OK)
             _exit(11);
     }
+    struct gradientd_alert alert;
+    if (scene->faulty && (gradientd_next_alert(run, &alert) != 1 || alert.step != FAULTY_STEP))
+        _exit(14);
     _exit(gradientd_close(run, GRADIENTD_SUCCESS) == GRADIENTD_OK ? 0 : 12);
 }
 
@@ -115,15 +129,16 @@ static void check_trainer(const struct scene *scene) {
 
 Test(system_calls, a_step_is_one_that_cannot_block) {
     static const struct scene scenes[] = {
-        {"small", 100, GRADIENTD_F32, SUBMIT, 0, false},
-        {"scalars", 100, GRADIENTD_F32, SUBMIT, 2, false},
-        {"absent", 100, GRADIENTD_F32, SUBMIT, 0, true},
-        {"in_place", 100, GRADIENTD_F32, IN_PLACE, 2, false},
-        {"bf16", 100, GRADIENTD_BF16, SUBMIT, 0, false},
-        {"double", 100, GRADIENTD_F64, SUBMIT, 0, false},
-        {"large", 700000, GRADIENTD_F32, SUBMIT, 0, false},
-        {"large_double", 700000, GRADIENTD_F64, SUBMIT, 0, false},
-        {"large_bf16", 700000, GRADIENTD_BF16, SUBMIT, 0, true},
+        {"small", 100, GRADIENTD_F32, SUBMIT, 0, false, false},
+        {"scalars", 100, GRADIENTD_F32, SUBMIT, 2, false, false},
+        {"absent", 100, GRADIENTD_F32, SUBMIT, 0, true, false},
+        {"in_place", 100, GRADIENTD_F32, IN_PLACE, 2, false, false},
+        {"bf16", 100, GRADIENTD_BF16, SUBMIT, 0, false, false},
+        {"double", 100, GRADIENTD_F64, SUBMIT, 0, false, false},
+        {"large", 700000, GRADIENTD_F32, SUBMIT, 0, false, false},
+        {"large_double", 700000, GRADIENTD_F64, SUBMIT, 0, false, false},
+        {"large_bf16", 700000, GRADIENTD_BF16, SUBMIT, 0, true, false},
+        {"alert", 100, GRADIENTD_F64, SUBMIT, 0, false, true},
     };
     for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
         check_trainer(&scenes[i]);

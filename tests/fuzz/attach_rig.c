@@ -126,6 +126,7 @@ void attach_rig_forget_run(struct attach_rig *rig) {
     }
     gd_event_file_free(run->file);
     gd_analysis_free(run->analysis);
+    gd_side_analysis_free(run->side_analysis);
     standing_mapping = rig->base;
     gd_memory_deinit(&run->memory);
     clear_user_tags(run->user_tags);

@@ -62,6 +62,11 @@ static struct gd_session *holder_of(void *context, const struct gd_memory_id *id
     return NULL;
 }
 
+static void watch(void *context, uint64_t milliseconds) {
+    (void)context;
+    (void)milliseconds;
+}
+
 static void on_attached(void *context) {
     (void)context;
 }
@@ -85,6 +90,7 @@ static struct gd_session_host host = {
     .workers = WORKERS,
     .notify = notify,
     .holder_of = holder_of,
+    .watch = watch,
     .attached = on_attached,
     .gone = on_gone,
 };

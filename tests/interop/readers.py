@@ -60,6 +60,8 @@ def collect_scalars(events):
     for event in events:
         step, wall_time = event.step, event.wall_time
         for value in event.summary.value:
+            if value.WhichOneof("value") != "simple_value":
+                continue
             one = series.get(value.tag)
             if one is None:
                 one = series[value.tag] = Series()

@@ -28,6 +28,7 @@ void make_open_run(void) {
     gradientd__open_run__init(&m.open_run);
     gradientd__stream__init(&m.stream);
     gradientd__optimizer__init(&m.optimizer);
+    gradientd__rule_thresholds__init(&m.thresholds);
     m.client.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_OPEN_RUN;
     m.client.open_run = &m.open_run;
 

@@ -24,6 +24,7 @@ struct message {
     Gradientd__StreamKind start_streams[3];
     char *patterns[65];
     Gradientd__Rule shadow_rules[6];
+    Gradientd__RuleThresholds thresholds; // in no message until a test puts it there
 
     Gradientd__Attach attach;
     Gradientd__Snapshot snapshot;

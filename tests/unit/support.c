@@ -60,6 +60,7 @@ struct gd_open_run *new_open_run(const uint64_t *numel, uint32_t n_groups) {
         .inflight = 2,
         .thinning = true,
         .adam = {.rule = GD_RULE_ADAM, .bias_correction = true},
+        .thresholds = gd_alert_thresholds_default,
         .n_groups = n_groups,
         .n_parameter_groups = 1,
     };

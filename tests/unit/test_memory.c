@@ -519,7 +519,7 @@ Test(memory_commit, a_commit_touches_nothing_else) {
 Test(memory_commit, a_notice_raises_its_word) {
     const _Atomic uint32_t *notices = (void *)(memory.base + layout.notices_offset);
     for (uint32_t i = 1; i <= 3; i++) {
-        gd_memory_raise_notice(&memory);
+        gd_memory_raise_notice(&memory, GD_NOTICE_ERROR);
         cr_expect_eq(*notices, i);
     }
 }

@@ -271,7 +271,7 @@ enum { LATEST = MESSAGES % 2 };
 
 SPOIL(both_headers, flip(header_copy(0)); flip(&header_copy(1)->sequence))
 SPOIL(no_header, memset(header_copy(0), 0x55, 64); memset(header_copy(1), 0x55, 64))
-SPOIL(version, LATEST_HEADER->layout_version = 3; sign(LATEST))
+SPOIL(version, LATEST_HEADER->layout_version++; sign(LATEST))
 SPOIL(version_unsigned, header_copy(0)->layout_version = 7; header_copy(1)->layout_version = 7)
 SPOIL(latest_state, flip(LATEST_STATE))
 SPOIL(digest, LATEST_HEADER->open_run_digest++; sign(LATEST))
@@ -299,6 +299,13 @@ FORGE(rate_eps, RATES[0].eps = (double)INFINITY)
 FORGE(rate_learning, RATES[0].learning_rate = (double)NAN)
 FORGE(shadow_ahead, SHADOWS[1].adam.optimizer_step = UINT64_MAX)
 FORGE(starts, LATEST_STATE->starts = 1)
+FORGE(alert_group, LATEST_STATE->alerts.rules[GD_ALERT_RMS].count = 1;
+      LATEST_STATE->alerts.rules[GD_ALERT_RMS].last.group = GROUPS)
+FORGE(alert_norms_next, LATEST_STATE->alerts.norms_next = GD_ALERT_NORMS)
+FORGE(alert_norms_seen, LATEST_STATE->alerts.norms_seen = GD_ALERT_NORMS + 1)
+FORGE(alert_cosines_next, LATEST_STATE->alerts.cosines_next = UINT32_MAX)
+FORGE(alert_cosines_seen, LATEST_STATE->alerts.cosines_seen = GD_ALERT_COSINES + 1)
+FORGE(alert_cosine_sum, LATEST_STATE->alerts.cosine_sum = INT64_MAX)
 
 static const struct {
     const char *name;
@@ -309,8 +316,8 @@ static const struct {
     { #name, name, says }
     SPOILT(both_headers, "neither header's checksum"),
     SPOILT(no_header, "neither zeros nor a header"),
-    SPOILT(version, "layout version 3, this daemon knows 2"),
-    SPOILT(version_unsigned, "layout version 7, this daemon knows 2"),
+    SPOILT(version, "layout version 4, this daemon knows 3"),
+    SPOILT(version_unsigned, "layout version 7, this daemon knows 3"),
     SPOILT(latest_state, "its state's checksum"),
     SPOILT(digest, "another OpenRun"),
     SPOILT(total, "another OpenRun"),
@@ -337,6 +344,12 @@ static const struct {
     SPOILT(rate_learning, "rates"),
     SPOILT(shadow_ahead, "a shadow rule"),
     SPOILT(starts, "start vectors"),
+    SPOILT(alert_group, "rules"),
+    SPOILT(alert_norms_next, "rules"),
+    SPOILT(alert_norms_seen, "rules"),
+    SPOILT(alert_cosines_next, "rules"),
+    SPOILT(alert_cosines_seen, "rules"),
+    SPOILT(alert_cosine_sum, "rules"),
 };
 
 Test(resume, what_a_trainer_may_have_changed_is_not_trusted) {
