@@ -71,6 +71,52 @@ static int check_sides(struct gradientd_run *run, const struct gradientd_step *s
     return 0;
 }
 
+static int check_squared_norm(struct gradientd_run *run, const struct gradientd_squared_norm *norm, size_t index) {
+    if (!(norm->batch_size > 0.0) || !isfinite(norm->batch_size))
+        return client_fail(&run->error, EINVAL, "squared_norms[%zu].batch_size is %g, it must be above 0 and finite",
+                           index, norm->batch_size);
+    if (norm->value < 0.0)
+        return client_fail(&run->error, EINVAL, "squared_norms[%zu].value is %g, it must not be negative", index,
+                           norm->value);
+    for (uint32_t i = 0; norm->per_group && i < run->n_groups; i++)
+        if (norm->per_group[i] < 0.0)
+            return client_fail(&run->error, EINVAL, "squared_norms[%zu].per_group[%u] is %g, it must not be negative",
+                               index, i, norm->per_group[i]);
+    return 0;
+}
+
+static int check_squared_norms(struct gradientd_run *run, const struct gradientd_step *step) {
+    uint64_t group_norms = 0;
+    if (step->n_squared_norms > GRADIENTD_SQUARED_NORMS_MAX)
+        return client_fail(&run->error, EINVAL, "n_squared_norms is %zu, the limit is %d", step->n_squared_norms,
+                           GRADIENTD_SQUARED_NORMS_MAX);
+    if (!step->squared_norms)
+        return client_fail(&run->error, EINVAL, "squared_norms is missing, n_squared_norms is %zu",
+                           step->n_squared_norms);
+    if (step->batch_size == 0.0)
+        return client_fail(&run->error, EINVAL, "batch_size is 0; with squared_norms it must be above 0");
+    for (size_t i = 0; i < step->n_squared_norms; i++) {
+        int result = check_squared_norm(run, &step->squared_norms[i], i);
+        if (result < 0)
+            return result;
+        group_norms += step->squared_norms[i].per_group ? run->n_groups : 0;
+    }
+    if (group_norms > GRADIENTD_GROUP_NORMS_MAX)
+        return client_fail(&run->error, EINVAL, "squared_norms has %llu values per_group in all, the limit is %d",
+                           (unsigned long long)group_norms, GRADIENTD_GROUP_NORMS_MAX);
+    return 0;
+}
+
+static int check_noise(struct gradientd_run *run, const struct gradientd_step *step) {
+    if (!(step->batch_size >= 0.0) || !isfinite(step->batch_size))
+        return client_fail(&run->error, EINVAL, "batch_size is %g, it must be 0 or above, and finite",
+                           step->batch_size);
+    if (!(step->clip_factor >= 0.0) || !isfinite(step->clip_factor))
+        return client_fail(&run->error, EINVAL, "clip_factor is %g, it must be 0 or above, and finite",
+                           step->clip_factor);
+    return step->n_squared_norms > 0 ? check_squared_norms(run, step) : 0;
+}
+
 int client_check_step(struct gradientd_run *run, const struct gradientd_step *step) {
     if (run->step < 0 && step->step != run->first_step)
         return client_fail(&run->error, EINVAL, "step is %lld, the first one must be the option first_step, %lld",
@@ -86,5 +132,7 @@ int client_check_step(struct gradientd_run *run, const struct gradientd_step *st
     int result = check_rates(run, step);
     if (result == 0)
         result = check_sides(run, step);
+    if (result == 0)
+        result = check_noise(run, step);
     return result < 0 ? result : client_check_scalars(run, step->step, step->scalars, step->n_scalars);
 }

@@ -173,6 +173,8 @@ static int describe(const struct gradientd_options *options, uint64_t elements, 
     open_run->max_lag = options->max_lag;
     open_run->has_inflight = true;
     open_run->inflight = options->inflight;
+    open_run->has_labels_from_model = options->labels_from_model;
+    open_run->labels_from_model = options->labels_from_model;
     open_run->has_absent_counts = true;
     open_run->absent_counts = options->absent_counts;
     open_run->has_thinning = true;

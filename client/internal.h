@@ -166,6 +166,8 @@ struct gradientd_run {
     Gradientd__ParameterGroupStep **rate_pointers;
     Gradientd__Scalar *scalars;
     Gradientd__Scalar **scalar_pointers;
+    Gradientd__SquaredNorm *squared_norms;
+    Gradientd__SquaredNorm **squared_norm_pointers;
     uint8_t *groups_present;
     uint32_t *tag_indices;
     struct client_output output;

@@ -30,11 +30,13 @@ static int allocate_messages(struct gradientd_run *run, const struct gradientd_o
     run->rate_pointers = calloc(run->n_parameter_groups, sizeof(*run->rate_pointers));
     run->scalars = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalars));
     run->scalar_pointers = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->scalar_pointers));
+    run->squared_norms = calloc(GRADIENTD_SQUARED_NORMS_MAX, sizeof(*run->squared_norms));
+    run->squared_norm_pointers = calloc(GRADIENTD_SQUARED_NORMS_MAX, sizeof(*run->squared_norm_pointers));
     run->groups_present = calloc((run->n_groups + 7) / 8, 1);
     run->tag_indices = calloc(GRADIENTD_USER_TAGS_MAX, sizeof(*run->tag_indices));
     run->input = malloc(GRADIENTD_FRAME_HEADER_BYTES + GRADIENTD_MESSAGE_BYTES_MAX);
-    if (!run->rates || !run->rate_pointers || !run->scalars || !run->scalar_pointers || !run->groups_present ||
-        !run->tag_indices || !run->input)
+    if (!run->rates || !run->rate_pointers || !run->scalars || !run->scalar_pointers || !run->squared_norms ||
+        !run->squared_norm_pointers || !run->groups_present || !run->tag_indices || !run->input)
         return -ENOMEM;
 
     for (uint32_t i = 0; i < run->n_parameter_groups; i++) {
@@ -46,6 +48,10 @@ static int allocate_messages(struct gradientd_run *run, const struct gradientd_o
     for (uint32_t i = 0; i < GRADIENTD_USER_TAGS_MAX; i++) {
         gradientd__scalar__init(&run->scalars[i]);
         run->scalar_pointers[i] = &run->scalars[i];
+    }
+    for (uint32_t i = 0; i < GRADIENTD_SQUARED_NORMS_MAX; i++) {
+        gradientd__squared_norm__init(&run->squared_norms[i]);
+        run->squared_norm_pointers[i] = &run->squared_norms[i];
     }
     return 0;
 }
@@ -112,6 +118,8 @@ static void free_run(struct gradientd_run *run) {
     free(run->rate_pointers);
     free(run->scalars);
     free(run->scalar_pointers);
+    free(run->squared_norms);
+    free(run->squared_norm_pointers);
     free(run->groups_present);
     free(run->tag_indices);
     client_output_deinit(&run->output);

@@ -64,6 +64,27 @@ static void fill_rates(struct gradientd_run *run, const struct gradientd_step *s
     }
 }
 
+// The message keeps pointers into the caller's arrays until it is packed.
+static void fill_noise(struct gradientd_run *run, const struct gradientd_step *step, Gradientd__Snapshot *body) {
+    body->has_batch_size = step->batch_size != 0.0;
+    body->batch_size = step->batch_size;
+    body->has_clip_factor = step->clip_factor != 0.0;
+    body->clip_factor = step->clip_factor;
+    body->n_squared_norms = step->n_squared_norms;
+    body->squared_norms = run->squared_norm_pointers;
+    for (size_t i = 0; i < step->n_squared_norms; i++) {
+        const struct gradientd_squared_norm *given = &step->squared_norms[i];
+        union {
+            const double *borrowed;
+            double *field;
+        } per_group = {.borrowed = given->per_group};
+        run->squared_norms[i].batch_size = given->batch_size;
+        run->squared_norms[i].value = given->value;
+        run->squared_norms[i].n_per_group = given->per_group ? run->n_groups : 0;
+        run->squared_norms[i].per_group = per_group.field;
+    }
+}
+
 // The gradient is dropped; the trainer's own values and changed rates are not.
 static int skip_step(struct gradientd_run *run, const struct gradientd_step *step) {
     run->skipped++;
@@ -141,6 +162,7 @@ static int send_snapshot(struct gradientd_run *run, const struct gradientd_step 
     body.model_version = step->model_version;
     body.has_skipped = run->skipped > 0;
     body.skipped = run->skipped;
+    fill_noise(run, step, &body);
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
     message.snapshot = &body;

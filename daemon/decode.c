@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decode_noise.h"
 #include "decode_open_run.h"
 #include "decode_optimizer.h"
 #include "decode_streams.h"
@@ -101,38 +102,49 @@ static int check_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_f
     if (result == 0)
         result = check_rates(snapshot, ret_error);
     if (result == 0)
+        result = gd_decode_noise_check(snapshot, ret_error);
+    if (result == 0)
         result = check_scalars(snapshot->scalars, snapshot->n_scalars, ret_error);
     return result;
 }
 
-// One block: the struct, then rates, scalars, bitmap and tags.
-static struct gd_submission *submission_new(struct gd_submission_pool *pool, size_t n_rates,
-                                            Gradientd__Scalar **scalars, size_t n_scalars,
-                                            const ProtobufCBinaryData *groups_present) {
-    size_t tag_bytes = 0;
-    for (size_t i = 0; i < n_scalars; i++)
-        tag_bytes += strlen(scalars[i]->tag) + 1;
-    size_t present_bytes = groups_present ? groups_present->len : 0;
+// What a submission holds beside its own fields.
+struct contents {
+    size_t n_rates;
+    size_t norms_bytes;
+    Gradientd__Scalar **scalars;
+    size_t n_scalars;
+    const ProtobufCBinaryData *groups_present; // NULL: all
+};
 
-    size_t block_bytes = sizeof(struct gd_submission) + n_rates * sizeof(struct gd_adam_rates) +
-                         n_scalars * sizeof(struct gd_user_scalar) + present_bytes + tag_bytes;
+// One block: the struct, then rates, squared norms, scalars, bitmap and tags.
+static struct gd_submission *submission_new(struct gd_submission_pool *pool, const struct contents *contents) {
+    size_t tag_bytes = 0;
+    for (size_t i = 0; i < contents->n_scalars; i++)
+        tag_bytes += strlen(contents->scalars[i]->tag) + 1;
+    size_t present_bytes = contents->groups_present ? contents->groups_present->len : 0;
+
+    size_t block_bytes = sizeof(struct gd_submission) + contents->n_rates * sizeof(struct gd_adam_rates) +
+                         contents->norms_bytes + contents->n_scalars * sizeof(struct gd_user_scalar) + present_bytes +
+                         tag_bytes;
     struct gd_submission *submission = gd_submission_new(pool, block_bytes);
     if (!submission)
         return NULL;
     submission->rates = (struct gd_adam_rates *)(submission + 1);
-    submission->n_rates = (uint32_t)n_rates;
-    submission->scalars = (struct gd_user_scalar *)(submission->rates + n_rates);
-    submission->n_scalars = (uint32_t)n_scalars;
-    uint8_t *end = (uint8_t *)(submission->scalars + n_scalars);
-    if (groups_present) {
-        submission->groups_present = present_bytes ? memcpy(end, groups_present->data, present_bytes) : end;
+    submission->n_rates = (uint32_t)contents->n_rates;
+    submission->squared_norms = (struct gd_squared_norm *)(submission->rates + contents->n_rates);
+    submission->scalars = (void *)((uint8_t *)submission->squared_norms + contents->norms_bytes);
+    submission->n_scalars = (uint32_t)contents->n_scalars;
+    uint8_t *end = (uint8_t *)(submission->scalars + contents->n_scalars);
+    if (contents->groups_present) {
+        submission->groups_present = present_bytes ? memcpy(end, contents->groups_present->data, present_bytes) : end;
         submission->groups_present_bytes = present_bytes;
         end += present_bytes;
     }
-    for (size_t i = 0; i < n_scalars; i++) {
-        size_t bytes = strlen(scalars[i]->tag) + 1;
-        submission->scalars[i].tag = memcpy(end, scalars[i]->tag, bytes);
-        submission->scalars[i].value = scalars[i]->value;
+    for (size_t i = 0; i < contents->n_scalars; i++) {
+        size_t bytes = strlen(contents->scalars[i]->tag) + 1;
+        submission->scalars[i].tag = memcpy(end, contents->scalars[i]->tag, bytes);
+        submission->scalars[i].value = contents->scalars[i]->value;
         end += bytes;
     }
     return submission;
@@ -145,9 +157,14 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
     if (result < 0)
         return result;
 
-    struct gd_submission *submission =
-        submission_new(pool, snapshot->n_parameter_groups, snapshot->scalars, snapshot->n_scalars,
-                       snapshot->has_groups_present ? &snapshot->groups_present : NULL);
+    const struct contents contents = {
+        .n_rates = snapshot->n_parameter_groups,
+        .norms_bytes = gd_decode_noise_bytes(snapshot),
+        .scalars = snapshot->scalars,
+        .n_scalars = snapshot->n_scalars,
+        .groups_present = snapshot->has_groups_present ? &snapshot->groups_present : NULL,
+    };
+    struct gd_submission *submission = submission_new(pool, &contents);
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_SNAPSHOT;
@@ -162,6 +179,7 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
     submission->has_model_version = snapshot->has_model_version;
     submission->model_version = snapshot->model_version;
     submission->skipped = snapshot->skipped;
+    gd_decode_noise(snapshot, submission);
     for (uint32_t i = 0; i < submission->n_rates; i++) {
         const Gradientd__ParameterGroupStep *rates = snapshot->parameter_groups[i];
         submission->rates[i] = (struct gd_adam_rates){
@@ -185,7 +203,7 @@ static int decode_start_vector(const Gradientd__StartVector *start, const struct
     if (result < 0)
         return result;
 
-    struct gd_submission *submission = submission_new(pool, 0, NULL, 0, NULL);
+    struct gd_submission *submission = submission_new(pool, &(struct contents){0});
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_START;
@@ -206,7 +224,8 @@ static int decode_scalars(const Gradientd__Scalars *scalars, struct gd_submissio
     if (result < 0)
         return result;
 
-    struct gd_submission *submission = submission_new(pool, 0, scalars->scalars, scalars->n_scalars, NULL);
+    struct gd_submission *submission =
+        submission_new(pool, &(struct contents){.scalars = scalars->scalars, .n_scalars = scalars->n_scalars});
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_SCALARS;
@@ -222,7 +241,7 @@ static int decode_close_run(const Gradientd__CloseRun *close_run, struct gd_subm
     if (close_run->outcome != GRADIENTD__OUTCOME__SUCCESS && close_run->outcome != GRADIENTD__OUTCOME__FAILURE)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "outcome", "outcome is %d; 1 is success, 2 failure",
                             (int)close_run->outcome);
-    struct gd_submission *submission = submission_new(pool, 0, NULL, 0, NULL);
+    struct gd_submission *submission = submission_new(pool, &(struct contents){0});
     if (!submission)
         return -ENOMEM;
     submission->kind = GD_SUBMISSION_CLOSE;

@@ -61,6 +61,7 @@ static int read_run(const Gradientd__OpenRun *message, struct gd_open_run *open_
     open_run->wall_time = message->wall_time;
     open_run->first_step = message->first_step;
     open_run->thinning = !message->has_thinning || message->thinning;
+    open_run->labels_from_model = message->labels_from_model;
     open_run->max_lag = message->has_max_lag ? message->max_lag : DEFAULT_MAX_LAG;
     open_run->inflight = message->has_inflight ? message->inflight : DEFAULT_INFLIGHT;
 

@@ -14,6 +14,13 @@ static const char cosine_lag_description[] =
     "earlier, `<g_t, g_{t-m}> / (|g_t| |g_{t-m}|)` with m the number in the tag (normalised form of the coherence in "
     "Dai et al., arXiv 1810.03264).";
 
+static const char fisher_description[] =
+    "This group's part of the trace of the Fisher information, `E|g|^2 = S + G2` for one example, from the squared "
+    "norms "
+    "of its gradient over this step's batch and over smaller ones, so that all groups' add up to `fisher/trace` or, "
+    "where "
+    "the labels are the data's, to `fisher/trace_empirical` (Achille et al., arXiv 1711.08856).";
+
 static const struct {
     const char *name;
     const char *description;
@@ -62,14 +69,17 @@ static const struct {
 
 uint64_t gd_group_quantities(bool all, uint32_t max_lag) {
     if (!all)
-        return BIT(GD_GROUP_NORM) | BIT(GD_GROUP_COSINE_LAG);
-    return BIT(GD_GROUP_COSINE_LAG + max_lag) - 1;
+        return BIT(GD_GROUP_NORM) | BIT(GD_GROUP_COSINE_LAG) | BIT(GD_GROUP_FISHER);
+    return (BIT(GD_GROUP_COSINE_LAG + max_lag) - 1) | BIT(GD_GROUP_FISHER);
 }
 
 void gd_group_tag_describe(enum gd_group_quantity quantity, struct gd_tag_text *ret_text) {
     assert(quantity < GD_GROUP_QUANTITIES);
 
-    if (quantity >= GD_GROUP_COSINE_LAG) {
+    if (quantity == GD_GROUP_FISHER) {
+        snprintf(ret_text->name, sizeof(ret_text->name), "group_fisher/");
+        ret_text->description = fisher_description;
+    } else if (quantity >= GD_GROUP_COSINE_LAG) {
         snprintf(ret_text->name, sizeof(ret_text->name), "group_cosine_lag%u/", quantity - GD_GROUP_COSINE_LAG + 1u);
         ret_text->description = cosine_lag_description;
     } else {

@@ -15,11 +15,12 @@ enum gd_group_quantity {
     GD_GROUP_B_OVER_A,
     GD_GROUP_C_OVER_A,
     GD_GROUP_STEP_SIZE_MEAN,
-    GD_GROUP_COSINE_LAG, // + m - 1 for lag m
-    GD_GROUP_QUANTITIES = GD_GROUP_COSINE_LAG + GD_LAG_MAX,
+    GD_GROUP_COSINE_LAG,                                // + m - 1 for lag m
+    GD_GROUP_FISHER = GD_GROUP_COSINE_LAG + GD_LAG_MAX, // where norms of smaller batches are given per group
+    GD_GROUP_QUANTITIES,
 };
 
-// The quantities a run shows, a bit each: norm and cosine_lag1, or with `all` every one up to lag `max_lag`.
+// The quantities a run shows, a bit each: norm, cosine_lag1 and fisher, or with `all` every one up to lag `max_lag`.
 uint64_t gd_group_quantities(bool all, uint32_t max_lag);
 
 // Fills `ret_text`; its name is the tag up to and with the '/', the series' name comes after it.

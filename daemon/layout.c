@@ -4,7 +4,9 @@
 #include "event.h"
 #include "event_path.h"
 #include "fault.h"
+#include "noise_records.h"
 #include "run_state.h"
+#include "subspace_records.h"
 #include "tags.h"
 
 enum {
@@ -57,8 +59,8 @@ static uint64_t side_records_max(const struct gd_open_run *open_run) {
     return bytes;
 }
 
-// Every own tag with its description and every user tag with the longest name, each in an Event of its own; and what
-// the rules say.
+// Every own tag with its description and every user tag with the longest name, each in an Event of its own, and what
+// is shown beside them.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
@@ -70,7 +72,8 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
             bytes += tag_bytes_max(&text);
         }
     }
-    return bytes + series_records_max(open_run) + side_records_max(open_run) + gd_alert_records_max();
+    return bytes + series_records_max(open_run) + side_records_max(open_run) + gd_alert_records_max() +
+           gd_subspace_records_max(open_run) + gd_noise_records_max();
 }
 
 static uint64_t side_slots(const struct gd_open_run *open_run, enum gd_side side) {
@@ -121,6 +124,8 @@ void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run
     layout->user_tags_offset = place(&end, GRADIENTD_USER_TAGS_MAX * (GRADIENTD_NAME_BYTES_MAX + 1), LINE_BYTES);
     layout->event_name_offset = place(&end, GD_EVENT_NAME_BYTES, LINE_BYTES);
     layout->group_norms_offset = place(&end, (uint64_t)layout->slots * open_run->n_groups * sizeof(double), LINE_BYTES);
+    layout->slot_sums_bytes = gd_slot_sums_bytes(open_run->max_lag);
+    layout->slot_sums_offset = place(&end, layout->slots * layout->slot_sums_bytes, LINE_BYTES);
 
     uint64_t outbox = OUTBOX_STEPS * layout->step_records_max;
     layout->outbox_bytes = align(outbox > OUTBOX_BYTES_MIN ? outbox : OUTBOX_BYTES_MIN, PAGE_BYTES);

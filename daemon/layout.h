@@ -13,6 +13,18 @@ struct gd_side_layout {
     uint64_t slots;
 };
 
+// What is kept of a slot's snapshot beside its elements.
+struct gd_slot_sums {
+    double squared_norm;
+    double batch_size;  // 0: not said, or the gradient is not whole
+    double clip_factor; // what it was multiplied with
+    double dot[];       // index m - 1: with the snapshot at lag m, NaN where there was none
+};
+
+static inline uint64_t gd_slot_sums_bytes(uint32_t max_lag) {
+    return sizeof(struct gd_slot_sums) + max_lag * sizeof(double);
+}
+
 struct gd_layout {
     uint32_t version;
     uint64_t total_bytes;
@@ -28,6 +40,7 @@ struct gd_layout {
     uint64_t user_tags_offset;   // GRADIENTD_USER_TAGS_MAX names of GRADIENTD_NAME_BYTES_MAX + 1 bytes
     uint64_t event_name_offset;  // GD_EVENT_NAME_BYTES: of a file in the daemon's state directory
     uint64_t group_norms_offset; // double per slot and group: its squared norm, negative when it was absent
+    uint64_t slot_sums_offset;   // gd_slot_sums per slot, each with max_lag dot products
     uint64_t outbox_offset;
     uint64_t outbox_bytes;
     uint64_t step_records_max; // the largest step's records
@@ -37,6 +50,7 @@ struct gd_layout {
     uint64_t slots_offset;
     uint64_t slot_stride_bytes;
     struct gd_side_layout sides[GD_SIDES];
+    uint64_t slot_sums_bytes; // of each
     uint32_t slots;
     uint32_t state_arrays[GD_RULES_MAX];
     uint32_t

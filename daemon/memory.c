@@ -294,6 +294,11 @@ double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uin
     return (double *)(void *)(memory->base + memory->layout.group_norms_offset) + (size_t)slot * n_groups;
 }
 
+struct gd_slot_sums *gd_memory_slot_sums(const struct gd_memory *memory, uint32_t slot) {
+    assert(slot < memory->layout.slots);
+    return (void *)(memory->base + memory->layout.slot_sums_offset + slot * memory->layout.slot_sums_bytes);
+}
+
 float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array) {
     assert(rule < GD_RULES_MAX && half < 2 && array < memory->layout.state_arrays[rule]);
     return (float *)(void *)(memory->base + memory->layout.second_moment_offset[rule][half][array]);

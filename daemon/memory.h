@@ -113,6 +113,7 @@ void *gd_memory_slot(const struct gd_memory *memory, uint32_t slot);
 // The same of a stream beside the gradient.
 void *gd_memory_side_slot(const struct gd_memory *memory, enum gd_side side, uint32_t slot);
 double *gd_memory_group_norms(const struct gd_memory *memory, uint32_t slot, uint32_t n_groups);
+struct gd_slot_sums *gd_memory_slot_sums(const struct gd_memory *memory, uint32_t slot);
 float *gd_memory_second_moment(const struct gd_memory *memory, uint32_t rule, uint64_t half, uint32_t array);
 void gd_memory_store_user_tag(struct gd_memory *memory, uint32_t index, const char *tag);
 

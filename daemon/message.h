@@ -52,6 +52,7 @@ struct gd_open_run {
     struct gd_adam_config adam;
     struct gd_adam_config shadows[GD_SHADOWS_MAX]; // other rules on the same gradients
     uint32_t n_shadows;
+    bool labels_from_model;
     bool starts;     // the optimiser's state is handed over: one StartVector for each of its arrays
     uint64_t digest; // of the message and the group table: a resuming client must send the same bytes
 
@@ -105,6 +106,14 @@ struct gd_user_scalar {
     uint32_t index; // in the run's user tags; set when the run accepts the submission
 };
 
+// The squared norm of a gradient averaged over fewer examples than the step's own, before clipping.
+struct gd_squared_norm {
+    double batch_size;       // positive and finite
+    double value;            // not negative; Inf or NaN where that gradient was not finite
+    const double *per_group; // n_per_group of them, likewise
+    size_t n_per_group;      // 0: not given
+};
+
 enum gd_submission_kind {
     GD_SUBMISSION_SNAPSHOT,
     GD_SUBMISSION_START,
@@ -151,6 +160,10 @@ struct gd_submission {
     struct gd_adam_rates *rates;   // per parameter group; NaN beta2 or eps: as before
     const uint8_t *groups_present; // bitmap; NULL: all
     size_t groups_present_bytes;
+    double batch_size;  // examples averaged in the gradient, 0: not said
+    double clip_factor; // by which it was multiplied, 1: not clipped
+    struct gd_squared_norm *squared_norms;
+    uint32_t n_squared_norms; // not 0 only with batch_size
     uint32_t n_rates;
     bool applied;
     bool has_model_version;

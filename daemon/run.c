@@ -31,6 +31,8 @@ uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_la
                      gd_analysis_bytes(open_run) + gd_side_analysis_bytes(open_run) + gd_scalar_list_bytes(open_run) +
                      GD_RUN_QUEUE_BYTES_MAX;
     bytes += layout->step_records_max;
+    bytes += gd_heatmap_bytes(open_run->max_lag + 1) +
+             ((uint64_t)open_run->series.n_series + 1) * sizeof(struct gd_series_norms);
     bytes += 2 * layout->state_bytes; // the run's, and one to compare with when it goes on from its memory
     return bytes;
 }
@@ -47,7 +49,9 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
 
     run->state = calloc(1, run->layout.state_bytes);
     run->records = malloc(run->layout.step_records_max);
-    if (!run->state || !run->records || gd_scalar_list_new(open_run, &run->scalars) < 0 ||
+    run->series_norms = calloc((size_t)open_run->series.n_series + 1, sizeof(*run->series_norms));
+    if (!run->state || !run->records || !run->series_norms ||
+        gd_heatmap_new(open_run->max_lag + 1, &run->heatmap) < 0 || gd_scalar_list_new(open_run, &run->scalars) < 0 ||
         gd_user_tags_new(&run->user_tags) < 0) {
         gd_run_free(run);
         return -ENOMEM;
@@ -80,6 +84,8 @@ void gd_run_free(struct gd_run *run) {
     gd_user_tags_free(run->user_tags);
     gd_open_run_free(run->open_run);
     gd_scalar_list_free(run->scalars);
+    gd_heatmap_free(run->heatmap);
+    free(run->series_norms);
     free(run->records);
     free(run->state);
     free(run);

@@ -12,6 +12,7 @@
 #include "analysis.h"
 #include "error.h"
 #include "event_file.h"
+#include "heatmap.h"
 #include "layout.h"
 #include "memory.h"
 #include "message.h"
@@ -31,9 +32,15 @@ enum gd_run_phase {
 
 enum {
     // What a run holds of submissions before its socket is not read any more: their number, and their bytes for those
-    // with many scalars or parameter groups. One accepted submission has at most 0.4 MiB.
+    // with many scalars or parameter groups. One accepted submission has at most 0.9 MiB.
     GD_RUN_QUEUE_MAX = 1024,
     GD_RUN_QUEUE_BYTES_MAX = 4 << 20,
+};
+
+// Of a series' groups: what the step says of smaller batches.
+struct gd_series_norms {
+    uint64_t elements; // of all its groups, present or not
+    double small;      // their squared norm
 };
 
 enum gd_slot_use { GD_SLOT_FREE, GD_SLOT_TAKEN };
@@ -67,9 +74,11 @@ struct gd_run {
     struct gd_analysis_input input;
     struct gd_side_analysis *side_analysis; // owned, NULL: the run has no such streams
     struct gd_side_input side_input;
-    bool analyses;                  // it has elements to work on
-    uint8_t *records;               // layout.step_records_max bytes
-    struct gd_scalar_list *scalars; // owned: of the Event that is made
+    bool analyses;                        // it has elements to work on
+    uint8_t *records;                     // layout.step_records_max bytes
+    struct gd_scalar_list *scalars;       // owned: of the Event that is made
+    struct gd_heatmap *heatmap;           // owned
+    struct gd_series_norms *series_norms; // owned, per series: of the step under way
 };
 
 // What the server should do next for a run.

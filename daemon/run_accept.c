@@ -72,6 +72,11 @@ static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, st
     if (snapshot->groups_present && snapshot->groups_present_bytes != bitmap_bytes)
         return refuse(ret_error, "groups_present", snapshot->groups_present_bytes, "as many bytes as groups need,",
                       bitmap_bytes);
+    for (uint32_t i = 0; i < snapshot->n_squared_norms; i++)
+        if (snapshot->squared_norms[i].n_per_group > 0 &&
+            snapshot->squared_norms[i].n_per_group != run->open_run->n_groups)
+            return refuse(ret_error, "squared_norms.per_group", snapshot->squared_norms[i].n_per_group,
+                          "as many entries as there are groups,", run->open_run->n_groups);
     int result = check_slot(run, snapshot, ret_error);
     if (result == 0)
         result = gd_run_sides_check(run, snapshot, ret_error);

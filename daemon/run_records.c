@@ -1,19 +1,24 @@
 #include "run_records.h"
 
-#include "alert_text.h"
 #include "diagnostics/adam.h"
-#include "diagnostics/alerts.h"
 #include "diagnostics/coherence.h"
 #include "diagnostics/health.h"
+#include "diagnostics/schedule.h"
+#include "diagnostics/subspace.h"
 #include "diagnostics/thinning.h"
 #include "event.h"
-#include "event_tensor.h"
+#include "noise_records.h"
+#include "run_alerts.h"
+#include "run_noise.h"
 #include "run_sides.h"
+#include "run_subspace.h"
+#include "subspace_records.h"
 
 // What one snapshot shows.
 struct step_values {
     struct gd_values own;
     struct gd_values shadows[GD_SHADOWS_MAX]; // of those that the run has
+    bool ends_critical_period;
 };
 
 static void list_step_values(struct gd_run *run, const struct step_values *values) {
@@ -42,10 +47,14 @@ static void turn_series(struct gd_run *run, const struct gd_submission *snapshot
                         const struct gd_analysis_result *result, bool writes) {
     struct gd_series_state *series = gd_run_state_series(run->state, run->open_run);
     bool measured = snapshot->applied && result->step.measured;
+    double smaller_batch = gd_run_series_norms(run, snapshot);
 
     for (uint32_t i = 0; i < run->open_run->series.n_series; i++) {
         struct gd_series_state *state = &series[i];
+        double fisher;
         gd_groups_values(&state->totals, &result->series[i], measured, run->open_run->max_lag, &state->unwritten);
+        if (gd_run_series_fisher(run, i, smaller_batch, snapshot, &result->series[i], &fisher))
+            gd_group_values_set(&state->unwritten, GD_GROUP_FISHER, fisher);
         if (!writes || state->unwritten.present == 0) // the window goes on
             continue;
         gd_scalar_list_add_group_values(run->scalars, i, &state->unwritten, &state->described);
@@ -97,57 +106,46 @@ static void compute_values(struct gd_run *run, const struct gd_submission *snaps
     struct gd_values *own = &ret_values->own;
 
     *ret_values = (struct step_values){0};
+    gd_run_keep_sums(run, snapshot, &result->sums);
     gd_coherence_values(&result->sums, run->open_run->max_lag, run->input.known_lags, own);
     if (snapshot->applied)
         gd_adam_end_step(&state->adam, &result->step, &result->sums, own);
     gd_health_values(&state->health, &result->sums, own);
     if (snapshot->has_model_version)
         gd_values_set(own, GD_TAG_STALENESS_OBSERVED, (double)(snapshot->step - snapshot->model_version));
+    ret_values->ends_critical_period = gd_run_noise_values(run, snapshot, &result->sums, own);
     set_observed_fraction(&state->adam, state->adam.optimizer_step, own);
     for (uint32_t i = 0; snapshot->applied && i < run->open_run->n_shadows; i++)
         gd_adam_end_step(&gd_run_state_shadows(state, run->open_run)[i].adam, &result->shadow_steps[i],
                          &result->shadow_sums[i], &ret_values->shadows[i]);
 }
 
-// Whether the run's rule has a b2 with which adam/rms can pass its threshold: it is never above 1 / sqrt(1 - b2), and
-// with 0.81 that is 2.3.
-static bool judges_rms(struct gd_run *run) {
-    const double beta2_min = 0.81;
-    const struct gd_adam_rates *rates = gd_run_state_rates(run->state, run->open_run->n_groups);
-    enum gd_rule rule = run->open_run->adam.rule;
-    if (rule != GD_RULE_ADAM && rule != GD_RULE_ADAMW && rule != GD_RULE_RMSPROP && rule != GD_RULE_AMSGRAD)
-        return false;
-    for (uint32_t i = 0; i < run->open_run->n_parameter_groups; i++)
-        if (rates[i].beta2 > beta2_min)
-            return true;
-    return false;
+// The last gradients' dot products.
+struct window {
+    struct gd_gram gram;
+    struct gd_spectrum spectrum;
+    bool has_spectrum;
+};
+
+static void look_at_window(const struct gd_run *run, const struct gd_submission *snapshot, struct window *ret_window,
+                           struct gd_values *values) {
+    bool is_whole = gd_run_gram(run, snapshot, &ret_window->gram);
+    ret_window->has_spectrum = is_whole && gd_subspace_spectrum(&ret_window->gram, &ret_window->spectrum);
+    if (ret_window->has_spectrum)
+        gd_subspace_values(&ret_window->spectrum, values);
 }
 
-static void judge(struct gd_run *run, const struct gd_submission *snapshot, const struct gd_analysis_result *result,
-                  const struct gd_values *values) {
-    const struct gd_alert_step step = {
-        .step = snapshot->step,
-        .sums = &result->sums,
-        .values = values,
-        .applied = snapshot->applied,
-        .judges_rms = judges_rms(run),
-        .counted = run->state->adam.counted,
-        .zero_group = result->zero_group,
-        .zero_group_steps = result->zero_group_steps,
-    };
-    gd_alerts_judge(&run->state->alerts, &run->open_run->thresholds, &step);
-}
-
-static void append_alerts(const struct gd_run *run, const struct gd_submission *snapshot,
-                          struct gd_record_buffer *buffer) {
-    const struct gd_alert_state *state = &run->state->alerts;
-    for (enum gd_alert_rule rule = 0; rule < GD_ALERT_RULES; rule++) {
-        char text[GD_ALERT_TEXT_BYTES];
-        if (!gd_alerts_turned(state, rule, snapshot->step) || !gd_alerts_writes(state, rule))
-            continue;
-        size_t bytes = gd_alert_format(rule, &state->rules[rule].last, run->open_run, text);
-        gd_event_append_text(buffer, snapshot->wall_time, snapshot->step, gd_alert_tag(rule), text, bytes);
-    }
+// Whatever thinning does: these have a schedule of their own.
+static void append_tensors(struct gd_run *run, const struct gd_submission *snapshot, const struct window *window,
+                           bool ends_critical_period, struct gd_record_buffer *buffer) {
+    uint64_t n = run->state->snapshots + 1;
+    if (window->has_spectrum && gd_schedule_shows(n))
+        gd_subspace_append_eigenvalues(buffer, snapshot->wall_time, snapshot->step, &window->spectrum);
+    if (run->input.known_lags != 0 && gd_schedule_shows_image(n))
+        gd_subspace_append_cosines(buffer, snapshot->wall_time, snapshot->step, &window->gram, run->heatmap);
+    if (ends_critical_period)
+        gd_noise_append_critical_period(buffer, snapshot->wall_time, snapshot->step, &run->state->noise,
+                                        run->open_run->labels_from_model);
 }
 
 size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
@@ -155,10 +153,12 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     struct gd_run_state *state = run->state;
     struct gd_record_buffer buffer = record_buffer(run);
     struct step_values values;
+    struct window window;
 
     gd_scalar_list_clear(run->scalars);
     compute_values(run, snapshot, result, &values);
-    judge(run, snapshot, result, &values.own);
+    gd_run_alerts_judge(run, snapshot, result, &values.own);
+    look_at_window(run, snapshot, &window, &values.own);
     bool writes = !run->open_run->thinning || gd_thinning_writes(state->step, snapshot->step);
     if (writes) {
         list_step_values(run, &values);
@@ -172,7 +172,8 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     gd_run_sides_end(run, snapshot);
     list_user_scalars(run, snapshot);
     append_scalars(run, &buffer, snapshot->wall_time, snapshot->step);
-    append_alerts(run, snapshot, &buffer);
+    append_tensors(run, snapshot, &window, values.ends_critical_period, &buffer);
+    gd_run_alerts_append(run, snapshot, &buffer);
 
     state->step = snapshot->step;
     state->wall_time = snapshot->wall_time;

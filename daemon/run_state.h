@@ -9,6 +9,7 @@
 #include "diagnostics/alerts.h"
 #include "diagnostics/groups.h"
 #include "diagnostics/health.h"
+#include "diagnostics/noise.h"
 #include "gradientd/protocol.h"
 #include "message.h"
 #include "side_tags.h"
@@ -71,6 +72,7 @@ struct gd_run_state {
     struct gd_adam_state adam;
     struct gd_health_state health;
     struct gd_alert_state alerts;
+    struct gd_noise_state noise;
     struct gd_values unwritten; // the last snapshot's values when thinning held them back, for the end of the file
     uint64_t described[(GD_TAG_COUNT + 63) / 64]; // own tags whose metadata is in the file
     uint32_t user_tags;                           // entries of the user-tag table

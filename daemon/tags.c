@@ -7,6 +7,8 @@
 enum { RULES = 7 };
 
 #define COHERENCE_PAPER "Dai et al., arXiv 1810.03264"
+#define NOISE_PAPER "McCandlish et al., arXiv 1812.06162"
+#define FISHER_PAPER "Achille et al., arXiv 1711.08856"
 #define ADAM_PAPER "Chen et al., arXiv 1808.02941"
 
 // Said wherever the coherence paper is cited: its theorem is about another gradient than the one at hand.
@@ -197,6 +199,62 @@ static const struct {
         "How many steps old the parameters were at which this gradient was computed, `step - model_version`: 0 is a "
         "gradient of the current parameters, asynchronous workers give more; compare it with "
         "`coherence_probe/tolerable_staleness` (after " COHERENCE_PAPER ")."),
+    TEXT(NOISE_S) = OWN_TEXT(
+        "noise/S",
+        "`S = (|g_small|^2 - |g_big|^2) / (1/b_small - 1/b_big)`, an estimate of the trace of one example's gradient "
+        "covariance, from this step's gradient over `b_big` examples and smaller ones of the same step over `b_small`, "
+        "before clipping: free of bias but noisy, so that a single step's may be negative, and absent where a tensor "
+        "is absent or has an element that is not finite (" NOISE_PAPER ")."),
+    TEXT(NOISE_G2) = OWN_TEXT(
+        "noise/G2",
+        "`G2 = (b_big |g_big|^2 - b_small |g_small|^2) / (b_big - b_small)`, an estimate of the squared norm of the "
+        "true gradient, from the same norms as `noise/S`: late in training it is small beside its noise and may be "
+        "negative (" NOISE_PAPER ")."),
+    TEXT(NOISE_B_SIMPLE) = OWN_TEXT(
+        "noise/B_simple",
+        "The simple noise scale `B = EMA(S) / EMA(G2)` in examples, averaged apart with decay 0.99 a step (corrected "
+        "for their start) and then divided: far below it, twice the batch needs about half the steps, far above it "
+        "about "
+        "as many as before; absent while `EMA(G2)` is not above 0 (" NOISE_PAPER ")."),
+    TEXT(NOISE_SINGLE_S) = OWN_TEXT(
+        "noise_single/S",
+        "`S = |g_t - g_{t-1}|^2 / (1/b_t + 1/b_{t-1})`, that is `b |g_t - g_{t-1}|^2 / 2` for one batch size b: what "
+        "`noise/S` estimates, from successive gradients (a stride apart) before clipping, where a step has no norms "
+        "of smaller batches; the parameters move in between, which adds the squared change of the true gradient "
+        "(after " NOISE_PAPER ")."),
+    TEXT(NOISE_SINGLE_G2) = OWN_TEXT(
+        "noise_single/G2",
+        "`G2 = <g_t, g_{t-1}>`, what `noise/G2` estimates, from successive gradients (a stride apart) before clipping: "
+        "their noise is independent, but the step between them went along the first one's, which biases it by about "
+        "`-a tr(H Sigma) / b` (a the learning rate, H the Hessian, Sigma the covariance of one example's gradient), "
+        "and near a minimum makes it slightly negative (after " NOISE_PAPER ")."),
+    TEXT(NOISE_SINGLE_B_SIMPLE) = OWN_TEXT(
+        "noise_single/B_simple",
+        "`B = EMA(S) / EMA(G2)` of `noise_single/S` and `noise_single/G2`, averaged apart with decay 0.99 a step and "
+        "then divided: an estimate of `noise/B_simple` with the biases of both, which as a rule make it too large late "
+        "in training; absent while `EMA(G2)` is not above 0 (after " NOISE_PAPER ")."),
+    TEXT(FISHER_TRACE) = OWN_TEXT(
+        "fisher/trace",
+        "The trace of the Fisher information, `E|g|^2 = S + G2` for one example with `noise/S` and `noise/G2`, where "
+        "the trainer draws the labels from the model's own predictions: its early rise and fall marks the critical "
+        "learning period (" FISHER_PAPER ")."),
+    TEXT(FISHER_TRACE_EMPIRICAL) = OWN_TEXT(
+        "fisher/trace_empirical",
+        "The trace of the empirical Fisher information, `E|g|^2 = S + G2` for one example with `noise/S` and "
+        "`noise/G2`, taken at the data's labels: not the Fisher information, whose labels the model draws, but near it "
+        "while the model fits its data; its early rise and fall marks the critical learning period (" FISHER_PAPER
+        ")."),
+    TEXT(EFFECTIVE_RANK) = OWN_TEXT(
+        "subspace/effective_rank",
+        "`(tr K)^2 / tr(K^2)` of the matrix K of dot products between the last M+1 gradients (M is the run's "
+        "`max_lag`): in about how many directions they lie, from 1 (all along one line) to M+1 (all orthogonal and of "
+        "one size); a tensor that is absent from a step counts as 0 in it, and there is no value until each of the M+1 "
+        "was seen."),
+    TEXT(TOP_SHARE) = OWN_TEXT(
+        "subspace/top_share",
+        "The largest eigenvalue of the matrix K of `subspace/effective_rank` as a share of its trace, `max eig(K) / tr "
+        "K`: how much of the last M+1 gradients one direction holds, from 1/(M+1) to 1, so that near 1 they could be "
+        "sent as one vector and M+1 factors."),
 #undef TEXT
 };
 
@@ -237,6 +295,11 @@ bool gd_tag_is_reserved(const char *name) {
     static const char alerts[] = "alerts/";
     if (strncmp(name, alerts, sizeof(alerts) - 1) == 0)
         return true;
+    // The others are of no scalar, so that gd_tag_describe() does not know them.
+    static const char *const reserved[] = {GD_TAG_COSINE_MATRIX, GD_TAG_EIGENVALUES, GD_TAG_CRITICAL_PERIOD};
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+        if (strcmp(name, reserved[i]) == 0)
+            return true;
     for (unsigned rule = 1; rule <= RULES; rule++) {
         char prefix[GD_TAG_NAME_BYTES];
         int bytes = snprintf(prefix, sizeof(prefix), "shadow_%s/", rule_name(rule));

@@ -41,9 +41,24 @@ enum gd_tag {
     GD_TAG_OBSERVED_FRACTION,
 
     GD_TAG_STALENESS_OBSERVED,
+    GD_TAG_NOISE_S, // of each three in this order
+    GD_TAG_NOISE_G2,
+    GD_TAG_NOISE_B_SIMPLE,
+    GD_TAG_NOISE_SINGLE_S,
+    GD_TAG_NOISE_SINGLE_G2,
+    GD_TAG_NOISE_SINGLE_B_SIMPLE,
+    GD_TAG_FISHER_TRACE,
+    GD_TAG_FISHER_TRACE_EMPIRICAL,
+    GD_TAG_EFFECTIVE_RANK,
+    GD_TAG_TOP_SHARE,
 
     GD_TAG_COUNT,
 };
+
+// What is shown otherwise than as a scalar.
+#define GD_TAG_COSINE_MATRIX "coherence/cosine_matrix"
+#define GD_TAG_EIGENVALUES "subspace/eigenvalues"
+#define GD_TAG_CRITICAL_PERIOD "fisher/critical_period"
 
 enum { GD_TAG_NAME_BYTES = 48 }; // the longest own tag, with its terminating 0
 

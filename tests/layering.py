@@ -23,6 +23,7 @@ PURE_HEADERS |= {"cpuid.h", "immintrin.h", "nmmintrin.h", "arm_neon.h", "arm_acl
 LIBRARIES = {
     "uv.h": "uv",
     "zlib.h": "zlib",
+    "png.h": "png",
     "systemd/sd-daemon.h": "systemd",
     "gradientd.pb-c.h": "protobuf",
     "tensorboard.pb-c.h": "protobuf",
@@ -61,13 +62,15 @@ LAYERS = {
     ),
     "diagnostics": layer(
         "daemon/diagnostics",
-        "adam alerts coherence curvature function_space groups health silence thinning",
+        "adam alerts coherence curvature function_space groups health noise schedule silence subspace thinning",
         "numbers names kernels",
         pure=True,
     ),
     # writing
     "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
     "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
+    # images: numbers in, the bytes of a PNG file out
+    "images": layer("daemon", "heatmap png_image", libraries="png zlib"),
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),
     "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),
@@ -77,14 +80,15 @@ LAYERS = {
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_open_run decode_optimizer decode_selection decode_streams decode_thresholds",
+        "decode decode_noise decode_open_run decode_optimizer decode_selection decode_streams decode_thresholds",
         "protocol base arena frames group_names messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
+    "tensors": layer("daemon", "noise_records subspace_records", "names diagnostics event images messages"),
     "memory": layer(
-        "daemon", "history layout memory run_state", "protocol base names diagnostics event messages alert_texts"
+        "daemon", "history layout memory run_state", "protocol base names diagnostics event messages alert_texts tensors"
     ),
     "analysis": layer(
         "daemon",
@@ -93,8 +97,8 @@ LAYERS = {
     ),
     "run": layer(
         "daemon",
-        "run run_accept run_records run_resume run_sides scalar_list",
-        "protocol base names diagnostics event files messages alert_texts user_tags memory analysis",
+        "run run_accept run_alerts run_noise run_records run_resume run_sides run_subspace scalar_list",
+        "protocol base numbers names diagnostics event images files messages alert_texts tensors user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
     "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),

@@ -217,6 +217,9 @@ struct gradientd_options {
     bool absent_counts; // a slice's own step count runs on while it has no gradient (optax)
 
     struct gradientd_thresholds thresholds;
+    // The squared norms of steps are of gradients at labels drawn from the model's predictions, not at the data's: they
+    // then tell the Fisher information, fisher/trace, and else the empirical one.
+    bool labels_from_model;
 
     // Where the daemon is: this path alone if given, else $GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket,
     // /run/gradientd/socket. If none answers and `private_daemon` is set, one is started that serves this run alone and
@@ -270,6 +273,14 @@ enum gradientd_outcome {
     GRADIENTD_FAILURE = 2,
 };
 
+// The squared norm of a gradient averaged over fewer examples than the step's own, before clipping, with all slices: a
+// worker's before the all-reduce, or a microbatch's. Several of one batch size count as their mean.
+struct gradientd_squared_norm {
+    double batch_size;       // examples; positive and finite
+    double value;            // not negative; Inf or NaN where that gradient is not finite, which then tells nothing
+    const double *per_group; // of each slice, n_groups values; NULL: not known
+};
+
 // One step. Zero-initialise; what is 0 or NULL takes the default named here.
 struct gradientd_step {
     int64_t step;                 // strictly increasing
@@ -292,6 +303,12 @@ struct gradientd_step {
     const void *const *probe_gradients; // on fixed samples: a pointer a slice, none of them NULL
     const void *const *parameters;      // likewise
     const void *outputs; // on fixed examples, after the softmax: output_examples x outputs_per_example, row by row
+
+    // For the noise/, noise_single/ and fisher/ tags, which look at gradients as they were before clipping.
+    double batch_size;  // examples averaged in this step's gradient; 0: unknown, and none of these tags
+    double clip_factor; // what the gradient was multiplied with by clipping, positive and finite; 0: it was not clipped
+    const struct gradientd_squared_norm *squared_norms; // with batch_size
+    size_t n_squared_norms;                             // at most 64, with at most 65,536 values per_group in all
 };
 
 // Connects, describes the run, shares memory with the daemon and opens the event file. On success *ret_run is a new run

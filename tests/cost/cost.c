@@ -20,7 +20,7 @@
 #include "event.h"
 #include "run.h"
 
-enum { WARM_UP = 40 }; // until every slot has been used and every buffer has its size
+enum { WARM_UP = 64 }; // until every slot has been used and every buffer has its size; the next image is far
 
 static int result_of(int result, const char *what) {
     if (result < 0) {

@@ -11,8 +11,8 @@
 
 static void add_value(struct event_values *values, const Tensorboard__Event *event,
                       const Tensorboard__Summary__Value *value) {
-    if (value->value_case != TENSORBOARD__SUMMARY__VALUE__VALUE_SIMPLE_VALUE)
-        return; // text
+    if (value->value_case != TENSORBOARD__SUMMARY__VALUE__VALUE_SIMPLE_VALUE) // a histogram, a text, ...
+        return;
     if (values->n_values == values->capacity) {
         values->capacity = values->capacity ? 2 * values->capacity : 64;
         values->values = reallocarray(values->values, values->capacity, sizeof(*values->values));

@@ -123,6 +123,17 @@ static const struct gradientd_scalar own_tag[] = {{"gradient/norm", 1.0f}};
 static const struct gradientd_scalar twice[] = {{"good", 1.0f}, {"good", 2.0f}};
 static const struct gradientd_scalar old_tag[] = {{"old", 1.0f}};
 
+static void set_norms(struct gradientd_step *step, const struct gradientd_squared_norm *norms, size_t n) {
+    step->batch_size = 64.0;
+    step->squared_norms = norms;
+    step->n_squared_norms = n;
+}
+
+static const struct gradientd_squared_norm many_norms[65] = {{8.0, 2.0, NULL}};
+static const struct gradientd_squared_norm no_batch_size[] = {{8.0, 2.0, NULL}, {0.0, 2.0, NULL}};
+static const struct gradientd_squared_norm negative_norm[] = {{8.0, 2.0, NULL}, {8.0, -2.0, NULL}};
+static const struct gradientd_squared_norm negative_group_norm[] = {{8.0, 2.0, negative}};
+
 struct step_spoiling {
     void (*apply)(struct gradientd_step *step);
     const char *parts[3];
@@ -143,6 +154,16 @@ SPOIL_STEP(rates_infinite, step->learning_rates = rate_infinite)
 SPOIL_STEP(rates_nan, step->learning_rates = rate_nan)
 SPOIL_STEP(step_beta2_one, step->beta2 = one)
 SPOIL_STEP(step_eps_negative, step->eps = negative)
+SPOIL_STEP(batch_negative, step->batch_size = -1.0)
+SPOIL_STEP(batch_nan, step->batch_size = (double)NAN)
+SPOIL_STEP(clip_negative, step->clip_factor = -0.5)
+SPOIL_STEP(clip_infinite, step->clip_factor = (double)INFINITY)
+SPOIL_STEP(norms_missing, step->batch_size = 64.0; step->n_squared_norms = 1)
+SPOIL_STEP(norms_many, set_norms(step, many_norms, 65))
+SPOIL_STEP(norm_batch_zero, set_norms(step, no_batch_size, 2))
+SPOIL_STEP(norm_negative, set_norms(step, negative_norm, 2))
+SPOIL_STEP(group_norm_negative, set_norms(step, negative_group_norm, 1))
+SPOIL_STEP(norms_without_batch, norm_negative(step); step->batch_size = 0.0)
 SPOIL_STEP(tag_empty, step->scalars = bad_tags; step->n_scalars = 2)
 SPOIL_STEP(tag_not_utf8, step->scalars = no_utf8_tag; step->n_scalars = 1)
 SPOIL_STEP(tag_null, step->scalars = null_tag; step->n_scalars = 1)
@@ -163,6 +184,16 @@ static const struct step_spoiling step_spoilings[] = {
     {rates_nan, {"learning_rates[0] is nan", "finite"}},
     {step_beta2_one, {"beta2[0] is 1", "below 1"}},
     {step_eps_negative, {"eps[0] is -1", "not negative"}},
+    {batch_negative, {"batch_size is -1", "0 or above"}},
+    {batch_nan, {"batch_size is", "nan", "finite"}},
+    {clip_negative, {"clip_factor is -0.5", "0 or above"}},
+    {clip_infinite, {"clip_factor is inf", "finite"}},
+    {norms_missing, {"squared_norms is missing", "n_squared_norms is 1"}},
+    {norms_many, {"n_squared_norms is 65", "64"}},
+    {norm_batch_zero, {"squared_norms[1].batch_size is 0", "above 0"}},
+    {norm_negative, {"squared_norms[1].value is -2", "not be negative"}},
+    {group_norm_negative, {"squared_norms[0].per_group[0] is -1", "not be negative"}},
+    {norms_without_batch, {"batch_size is 0", "above 0"}},
     {tag_empty, {"scalars[1].tag has 0 bytes", "255"}},
     {tag_not_utf8, {"scalars[0].tag has 6 bytes, \"loss??\"", "UTF-8"}},
     {tag_null, {"scalars[0].tag is missing", "255"}},

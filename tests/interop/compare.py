@@ -24,25 +24,29 @@ def tolerance(tag, expected):
     return RELATIVE * abs(expected) + absolute
 
 
-def compare_values(step, found, expected, relative=None):
-    """`relative`: tag -> tolerance, where it is not the common one."""
+def compare_values(step, found, expected, relative=None, slack=None):
+    """`relative`: tag -> tolerance, where it is not the common one; `slack`: tag -> what a difference may be off by, as
+    its terms are rounded."""
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     assert not missing and not unexpected, f"step {step}: missing {sorted(missing)}, unexpected {sorted(unexpected)}"
     for tag, value in expected.items():
         bound = tolerance(tag, value)
         if relative and tag in relative:
             bound = relative[tag] * abs(value)
+        if slack and tag in slack:
+            bound += slack[tag]
         assert abs(found[tag] - value) <= bound, f"step {step}, {tag}: {found[tag]!r} is not {value!r} +- {bound:.1e}"
 
 
 def compare_file(run, records, path, relative=None):
     """Every value of every step, and no other; returns the expected values per step."""
     reference = Reference(run)
-    expected = {}
+    expected, slack = {}, {}
     for record in records:
         expected[record.step] = {**reference.step(record), **dict(record.scalars)}
+        slack[record.step] = dict(reference.slack)
     found = read_steps(path)
     assert found.keys() == expected.keys()
     for step, values in expected.items():
-        compare_values(step, found[step], values, relative)
+        compare_values(step, found[step], values, relative, slack[step])
     return expected

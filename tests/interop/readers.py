@@ -54,14 +54,27 @@ class Series:
         return np.array(self.steps), np.array(self.values)
 
 
+def scalars_of(event):
+    """Without what is shown otherwise: histograms, images, text."""
+    return [value for value in event.summary.value if value.WhichOneof("value") == "simple_value"]
+
+
+def read_tensors(path):
+    """tag -> [(step, value)] of what is no scalar."""
+    found = {}
+    for event in read_events(path):
+        for value in event.summary.value:
+            if value.WhichOneof("value") == "tensor":
+                found.setdefault(value.tag, []).append((event.step, value))
+    return found
+
+
 def collect_scalars(events):
     """tag -> Series."""
     series = {}
     for event in events:
         step, wall_time = event.step, event.wall_time
-        for value in event.summary.value:
-            if value.WhichOneof("value") != "simple_value":
-                continue
+        for value in scalars_of(event):
             one = series.get(value.tag)
             if one is None:
                 one = series[value.tag] = Series()
@@ -79,7 +92,7 @@ def read_steps(path):
     """step -> {tag: value}."""
     steps = {}
     for event in read_events(path):
-        for value in event.summary.value:
+        for value in scalars_of(event):
             assert value.tag not in steps.setdefault(event.step, {}), f"{value.tag} twice at step {event.step}"
             steps[event.step][value.tag] = value.simple_value
     return steps
@@ -89,7 +102,7 @@ def read_descriptions(path):
     """tag -> description, of the first value of each tag, where metadata belongs."""
     descriptions = {}
     for event in read_events(path):
-        for value in event.summary.value:
+        for value in scalars_of(event):
             if value.tag not in descriptions:
                 assert value.metadata.plugin_data.plugin_name == "scalars", value.tag
                 descriptions[value.tag] = value.metadata.summary_description

@@ -18,6 +18,16 @@ CORRECTED_BY_DEFAULT = ("adam", "adamw")
 FLT_MAX = float(np.finfo(np.float32).max)
 
 
+# A sum of squares or products of f32 values in lanes of 64 addends, relative to the sum of their sizes.
+ROUNDING = 1e-6
+
+
+def of_sizes(small, b, big, B):
+    """S, G2, and how far each may be off."""
+    S, G2 = (small - big) / (1 / b - 1 / B), (B * big - b * small) / (B - b)
+    return S, G2, ROUNDING * (small + big) / (1 / b - 1 / B), ROUNDING * (B * big + b * small) / (B - b)
+
+
 def memory_steps(beta2):
     """3 / (1 - b2), rounded up; the factor is for 1 - b2 as it rounds (3 / (1 - 0.9) is 30.000000000000007)."""
     return math.ceil(3 / (1 - beta2) * (1 - 1e-12))
@@ -81,6 +91,21 @@ class GroupState:
         self.missing = 0  # the run's missing steps when it was last present
 
 
+class NoiseAverage:
+    """S and G2 averaged apart, each with weights that fall by 0.99 an estimate; and what rounding may make of them."""
+
+    def __init__(self):
+        self.S, self.G2, self.slack_S, self.slack_G2 = [], [], [], []
+
+    def add(self, S, G2, slack_S, slack_G2):
+        for series, one in zip((self.S, self.G2, self.slack_S, self.slack_G2), (S, G2, slack_S, slack_G2)):
+            series.append(one)
+
+    def mean(self, series):
+        weights = 0.99 ** np.arange(len(series) - 1, -1, -1)
+        return np.sum(weights * np.array(series)) / np.sum(weights)
+
+
 class Reference:
     """Feed it a run's steps in order; each gives the values that step must have in the file."""
 
@@ -100,6 +125,12 @@ class Reference:
         self.shadows = {rule: Reference(shadow_run(run, rule)) for rule in run.shadow_rules}
         self.series = series_of(run)
         self.series_totals = {name: np.zeros(4) for name in self.series}
+        self.noise = {"noise": NoiseAverage(), "noise_single": NoiseAverage()}
+        self.batches = {}  # step -> (batch size, gradients before clipping), where they tell something of noise
+        self.traces = []
+        self.peak = None  # (step, smoothed trace)
+        self.critical_period_end = None  # (step, peak step, peak)
+        self.slack = {}  # of the last step: what its values may be off by, tag by tag
         self.group_terms = {}  # this step's, where they count: group -> (A, B, C, D), effective steps
 
     def step(self, step):
@@ -110,6 +141,9 @@ class Reference:
         gradients, non_finite = self._finite(step.gradients)
         values = self._health(gradients, non_finite)
         values |= self._coherence(step.step, gradients)
+        values |= self._subspace(step.step, gradients)
+        self.slack = {}
+        values |= self._noise(step, gradients, non_finite)
         self.group_terms = {}
         if step.beta2 is not None:
             self.beta2, self.eps = step.beta2, step.eps
@@ -235,6 +269,99 @@ class Reference:
             signs = [ratio > 0 for ratio in ratios] + [False]
             values["coherence/tolerable_staleness"] = signs.index(False)
         return values
+
+    # --- noise scale and Fisher information
+
+    def _noise(self, step, gradients, non_finite):
+        if not step.batch_size or any(g is None for g in gradients) or any(np.any(bad) for bad in non_finite):
+            return self._group_fisher(step, gradients, non_finite) if step.batch_size else {}
+        whole = np.concatenate(gradients) / (step.clip_factor or 1.0)
+        values = {}
+        past = self.batches.get(step.step - self.run.stride)
+        if past is not None and step.step - self.run.stride in self.history:
+            batch, then = past
+            S = np.sum((whole - then) ** 2) / (1 / step.batch_size + 1 / batch)
+            size = (whole @ whole + then @ then) / (1 / step.batch_size + 1 / batch)
+            slack = ROUNDING * size, ROUNDING * np.linalg.norm(whole) * np.linalg.norm(then)
+            values |= self._estimate("noise_single", S, float(whole @ then), *slack)
+        self.batches[step.step] = step.batch_size, whole
+        smallest = min((norm.batch_size for norm in step.squared_norms), default=math.inf)
+        if smallest < step.batch_size:
+            small = np.mean([norm.value for norm in step.squared_norms if norm.batch_size == smallest])
+            S, G2, *slack = of_sizes(small, smallest, float(whole @ whole), step.batch_size)
+            if math.isfinite(S) and math.isfinite(G2):
+                values |= self._estimate("noise", S, G2, *slack)
+                tag = "fisher/trace" if self.run.labels_from_model else "fisher/trace_empirical"
+                values[tag] = S + G2
+                self.slack[tag] = sum(slack)
+                self._watch_trace(step.step)
+        return values | self._group_fisher(step, gradients, non_finite)
+
+    def _estimate(self, family, S, G2, slack_S, slack_G2):
+        average = self.noise[family]
+        average.add(S, G2, slack_S, slack_G2)
+        self.slack |= {f"{family}/S": slack_S, f"{family}/G2": slack_G2}
+        values = {f"{family}/S": S, f"{family}/G2": G2}
+        mean_S, mean_G2 = average.mean(average.S), average.mean(average.G2)
+        slack = average.mean(average.slack_G2)
+        assert abs(mean_G2) > 10 * slack or mean_G2 == 0, "rounding decides whether there is a ratio"
+        if mean_G2 > 0:
+            ratio = values[f"{family}/B_simple"] = mean_S / mean_G2
+            relative = slack / (mean_G2 - slack)
+            self.slack[f"{family}/B_simple"] = abs(ratio) * relative + average.mean(average.slack_S) / mean_G2
+        return values
+
+    def _watch_trace(self, step):
+        average = self.noise["noise"]
+        trace = average.mean(average.S) + average.mean(average.G2)
+        if len(average.S) < 20 or self.critical_period_end:
+            return
+        if self.peak is None or trace > self.peak[1]:
+            self.peak = step, trace
+        if self.peak[1] > 0 and trace <= self.peak[1] / 2:
+            self.critical_period_end = step, *self.peak
+
+    def _group_fisher(self, step, gradients, non_finite):
+        smallest = min((norm.batch_size for norm in step.squared_norms), default=math.inf)
+        norms = [norm.per_group for norm in step.squared_norms if norm.batch_size == smallest]
+        if not smallest < step.batch_size or any(per_group is None for per_group in norms):
+            return {}
+        values = {}
+        bad = iter(non_finite)
+        bad = [None if gradient is None else np.any(next(bad)) for gradient in gradients]
+        for name, members in self.series.items():
+            if any(gradients[i] is None or bad[i] for i in members):
+                continue
+            small = sum(np.mean([per_group[i] for per_group in norms]) for i in members)
+            big = sum(float(gradients[i] @ gradients[i]) for i in members) / (step.clip_factor or 1.0) ** 2
+            S, G2, *slack = of_sizes(small, smallest, big, step.batch_size)
+            if math.isfinite(S) and math.isfinite(G2):
+                values[f"group_fisher/{name}"] = S + G2
+                self.slack[f"group_fisher/{name}"] = sum(slack)
+        return values
+
+    # --- the window
+
+    def window(self, step, gradients):
+        """The last M + 1 gradients, the latest first, absent groups as 0; None where one was not seen."""
+        steps = [step - lag * self.run.stride for lag in range(1, self.run.max_lag + 1)]
+        if not all(past in self.history for past in steps):
+            return None
+        rows = [gradients, *(self.history[past] for past in steps)]
+        numels = [group.numel for group in self.run.groups]
+        return np.array([np.concatenate([np.zeros(n) if g is None else g for g, n in zip(row, numels)]) for row in rows])
+
+    def _subspace(self, step, gradients):
+        window = self.window(step, gradients)
+        if window is None or not np.any(window):
+            return {}
+        window = window / np.max(np.abs(window))
+        gram = window @ window.T
+        trace = np.trace(gram)
+        return {
+            "subspace/effective_rank": trace**2 / np.sum(gram**2),
+            "subspace/top_share": np.linalg.eigvalsh(gram)[-1] / trace,
+        }
 
     # --- Adam-type ratios
 

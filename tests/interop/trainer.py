@@ -57,6 +57,7 @@ class Run:
     max_lag: int = 5
     inflight: int = 2
     first_step: int = 1
+    labels_from_model: bool = False
     absent_counts: bool = False
     no_thinning: bool = True
     element_type: str = "f32"  # f32, bf16, f16, f64
@@ -82,6 +83,13 @@ class Run:
 
 
 @dataclass
+class SquaredNorm:
+    batch_size: float
+    value: float
+    per_group: list | None = None
+
+
+@dataclass
 class Step:
     step: int
     gradients: list  # one array per group; None: the group is absent
@@ -96,6 +104,9 @@ class Step:
     probe_gradients: list | None = None  # one array per group, of the stream's type
     parameters: list | None = None
     outputs: np.ndarray | None = None
+    batch_size: float = 0.0  # 0: unknown
+    clip_factor: float = 0.0  # 0: not clipped
+    squared_norms: tuple = ()
 
 
 @dataclass
@@ -154,6 +165,14 @@ def _encode_sides(record, run):
     return b"P" + head + b"".join(parts)
 
 
+def _encode_batch(record):
+    parts = [struct.pack("<ddB", record.batch_size, record.clip_factor, len(record.squared_norms))]
+    for norm in record.squared_norms:
+        per_group = norm.per_group or ()
+        parts.append(struct.pack(f"<ddB{len(per_group)}d", norm.batch_size, norm.value, bool(per_group), *per_group))
+    return b"N" + b"".join(parts)
+
+
 def encode(record, run):
     wall_time = FIRST_WALL_TIME + record.step if record.wall_time is None else record.wall_time
     if isinstance(record, Values):
@@ -161,8 +180,10 @@ def encode(record, run):
 
     assert (record.beta2 is None) == (record.eps is None)
     doubles = [*record.learning_rates, *(record.beta2 or ()), *(record.eps or ())]
+    says_batch = record.batch_size or record.clip_factor or record.squared_norms
     parts = [
         _encode_sides(record, run),
+        _encode_batch(record) if says_batch else b"",
         b"S",
         struct.pack(
             "<qQdBBH",
@@ -190,7 +211,8 @@ def _describe(run, socket, logdir, extra):
         lines.append(f"{key} {getattr(optimizer, key)!r}")
     for key in ("element_type", "transport"):
         lines.append(f"{key} {getattr(run, key)}")
-    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning", "stride", "fold_depth"):
+    for key in ("max_lag", "inflight", "first_step", "absent_counts", "no_thinning", "stride", "fold_depth",
+                "labels_from_model"):  # fmt: skip
         lines.append(f"{key} {int(getattr(run, key))}")
     lines.append(f"wall_time {FIRST_WALL_TIME!r}")
     lines += [f"{key} {value}" for key, value in extra.items()]

@@ -8,6 +8,8 @@
 //             one byte per group (present), f64 learning rate per parameter group,
 //             [f64 beta2 per parameter group, f64 eps per parameter group]  if has_beta2_eps,
 //             scalars, the elements of the present groups, of `element_type`
+//     u8 'N': f64 batch_size, f64 clip_factor, u8 n_squared_norms, each f64 batch_size, f64 value, u8 has_per_group,
+//             [f64 per group]                                               what the next 'S' says of its batch
 //     u8 'V': i64 step, f64 wall_time, u16 n_scalars, scalars                (gradientd_scalars)
 //     u8 'P': streams beside the gradient, for the next 'S', see feed_sides.h
 //     scalar: u16 tag_bytes, tag, f32 value
@@ -30,6 +32,7 @@ enum {
     TAG_BYTES = 256,
     PATTERNS_MAX = 64,
     RULES = 7,
+    SQUARED_NORMS_MAX = 64,
     INPUT_BUFFER_BYTES = 1 << 20,
 };
 
@@ -61,6 +64,10 @@ struct feed {
     double *learning_rates;
     double *beta2;
     double *eps;
+    double batch_size, clip_factor; // of the next step
+    struct gradientd_squared_norm squared_norms[SQUARED_NORMS_MAX];
+    size_t n_squared_norms;
+    double *group_norms[SQUARED_NORMS_MAX]; // one per group each
     struct gradientd_scalar scalars[SCALARS_MAX];
     char tags[SCALARS_MAX][TAG_BYTES];
 };
@@ -245,6 +252,8 @@ static bool feed_parse_number(struct feed *feed, const char *key, const char *va
         feed->starts = true;
     } else if (strcmp(key, "wall_time") == 0) {
         options->wall_time = number;
+    } else if (strcmp(key, "labels_from_model") == 0) {
+        options->labels_from_model = number != 0;
     } else if (strcmp(key, "absent_counts") == 0) {
         options->absent_counts = number != 0;
     } else if (strcmp(key, "no_thinning") == 0) {
@@ -335,8 +344,39 @@ static void feed_submit_copied(struct feed *feed, const struct gradientd_step *s
     feed_check(feed, "gradientd_submit", gradientd_submit(feed->run, step, feed->submitted));
 }
 
+static void feed_batch(struct feed *feed) {
+    uint8_t n, has_per_group;
+    feed_read(&feed->batch_size, sizeof(feed->batch_size));
+    feed_read(&feed->clip_factor, sizeof(feed->clip_factor));
+    feed_read(&n, sizeof(n));
+    if (n > SQUARED_NORMS_MAX)
+        feed_fail("record", "too many squared norms");
+    feed->n_squared_norms = n;
+    for (size_t i = 0; i < n; i++) {
+        struct gradientd_squared_norm *norm = &feed->squared_norms[i];
+        feed_read(&norm->batch_size, sizeof(norm->batch_size));
+        feed_read(&norm->value, sizeof(norm->value));
+        feed_read(&has_per_group, sizeof(has_per_group));
+        norm->per_group = NULL;
+        if (!has_per_group)
+            continue;
+        feed->group_norms[i] = feed_grow(feed->group_norms[i], feed->options.n_groups, sizeof(double));
+        feed_read(feed->group_norms[i], feed->options.n_groups * sizeof(double));
+        norm->per_group = feed->group_norms[i];
+    }
+}
+
 static void feed_step(struct feed *feed) {
-    struct gradientd_step step = {.learning_rates = feed->learning_rates, .scalars = feed->scalars};
+    struct gradientd_step step = {
+        .learning_rates = feed->learning_rates,
+        .scalars = feed->scalars,
+        .batch_size = feed->batch_size,
+        .clip_factor = feed->clip_factor,
+        .squared_norms = feed->squared_norms,
+        .n_squared_norms = feed->n_squared_norms,
+    };
+    feed->batch_size = feed->clip_factor = 0.0;
+    feed->n_squared_norms = 0;
     uint8_t flags[2];
     uint16_t n_scalars;
     feed_read(&step.step, sizeof(step.step));
@@ -454,6 +494,8 @@ static void feed_free(struct feed *feed) {
         free(feed->include[i]);
         free(feed->exclude[i]);
     }
+    for (size_t i = 0; i < SQUARED_NORMS_MAX; i++)
+        free(feed->group_norms[i]);
     feed_free_start_vectors(feed);
     feed_sides_deinit(&feed->sides);
     free(feed->gradients);
@@ -482,6 +524,8 @@ int main(void) {
             feed_step(&feed);
         } else if (kind == 'P') {
             feed_sides_read(&feed.sides);
+        } else if (kind == 'N') {
+            feed_batch(&feed);
         } else if (kind == 'V') {
             feed_values(&feed);
         } else {

@@ -100,6 +100,21 @@ void make_snapshot(void) {
     m.snapshot.n_scalars = 1;
 }
 
+void put_squared_norms(size_t n, size_t n_per_group) {
+    m.snapshot.has_batch_size = true;
+    m.snapshot.batch_size = 64.0;
+    m.snapshot.squared_norms = m.squared_norms;
+    m.snapshot.n_squared_norms = n;
+    for (size_t i = 0; i < n; i++) {
+        gradientd__squared_norm__init(&m.squared_norm[i]);
+        m.squared_norms[i] = &m.squared_norm[i];
+        m.squared_norm[i].batch_size = 8.0;
+        m.squared_norm[i].value = 2.0;
+        m.squared_norm[i].per_group = m.group_norms;
+        m.squared_norm[i].n_per_group = n_per_group;
+    }
+}
+
 void make_start_vector(void) {
     memset(&m, 0, sizeof(m));
     gradientd__client_message__init(&m.client);

@@ -8,7 +8,13 @@
 #include "decode.h"
 #include "gradientd.pb-c.h"
 
-enum { TABLE_BYTES_MAX = 2 << 20, SCALARS_MAX = 1025, PARAMETER_GROUPS_MAX = 4097 };
+enum {
+    TABLE_BYTES_MAX = 2 << 20,
+    SCALARS_MAX = 1025,
+    PARAMETER_GROUPS_MAX = 4097,
+    SQUARED_NORMS_MAX = 65,
+    GROUP_NORMS_MAX = 65537
+};
 
 // The parts of one message point at one another.
 struct message {
@@ -35,6 +41,9 @@ struct message {
     Gradientd__Scalar scalar[SCALARS_MAX];
     Gradientd__Scalar *scalar_list[SCALARS_MAX];
     uint8_t bitmap[1];
+    Gradientd__SquaredNorm squared_norm[SQUARED_NORMS_MAX];
+    Gradientd__SquaredNorm *squared_norms[SQUARED_NORMS_MAX];
+    double group_norms[GROUP_NORMS_MAX];
     Gradientd__StartVector start_vector;
     Gradientd__Scalars scalars;
     Gradientd__CloseRun close_run;
@@ -56,6 +65,10 @@ void make_start_vector(void); // of the second moment, in its slot
 void make_scalars(void);
 void make_close_run(void);
 void make_status_request(void);
+
+// Adds a smaller batch's squared norm, of 8 examples, 2 in all and the first `n_per_group` of m.group_norms, to a
+// Snapshot that says what its own batch size is.
+void put_squared_norms(size_t n, size_t n_per_group);
 
 // Adds an entry to the group table.
 void put_group(uint64_t numel, uint32_t parameter_group, uint32_t step_lag, const char *name);

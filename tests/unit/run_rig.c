@@ -121,6 +121,7 @@ struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t
         .wall_time = 1700000000.0 + (double)step,
         .scalars = block->scalars,
         .rates = block->rates,
+        .squared_norms = block->squared_norms,
     };
     return block;
 }
@@ -128,10 +129,19 @@ struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t
 struct block *new_snapshot(uint64_t sequence, int64_t step, uint32_t slot) {
     struct block *block = new_block(GD_SUBMISSION_SNAPSHOT, sequence, step);
     block->submission.applied = true;
+    block->submission.clip_factor = 1.0;
     block->submission.slot = slot;
     block->submission.n_rates = 1;
     block->rates[0] = (struct gd_adam_rates){0.01, (double)NAN, (double)NAN};
     return block;
+}
+
+void add_squared_norm(struct block *block, double batch_size, double value, const double *per_group) {
+    uint32_t i = block->submission.n_squared_norms++;
+    block->squared_norms[i] =
+        (struct gd_squared_norm){batch_size, value, block->group_norms[i], per_group ? GROUPS : 0};
+    if (per_group)
+        memcpy(block->group_norms[i], per_group, sizeof(block->group_norms[i]));
 }
 
 void add_scalar(struct block *block, const char *tag, float value) {
@@ -214,6 +224,19 @@ void free_events(void) {
     for (size_t i = 0; i < n_events; i++)
         tensorboard__event__free_unpacked(events[i], NULL);
     n_events = 0;
+}
+
+void drop_tensors(void) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n_events; i++) {
+        const Tensorboard__Event *event = events[i];
+        if (event->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY && event->summary->n_value == 1 &&
+            event->summary->value[0]->value_case == TENSORBOARD__SUMMARY__VALUE__VALUE_TENSOR)
+            tensorboard__event__free_unpacked(events[i], NULL);
+        else
+            events[kept++] = events[i];
+    }
+    n_events = kept;
 }
 
 const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, const char *tag) {

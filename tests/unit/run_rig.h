@@ -8,7 +8,7 @@
 #include "run.h"
 #include "tensorboard.pb-c.h"
 
-enum { GROUPS = 3, EVENTS_MAX = 64 };
+enum { GROUPS = 3, EVENTS_MAX = 128 };
 
 // The run under test.
 extern struct gd_run *run;
@@ -34,11 +34,15 @@ struct block {
     struct gd_adam_rates rates[4];
     struct gd_user_scalar scalars[4];
     uint8_t bitmap[4];
+    struct gd_squared_norm squared_norms[4];
+    double group_norms[4][GROUPS];
     char tags[4][64];
 };
 
 struct block *new_block(enum gd_submission_kind kind, uint64_t sequence, int64_t step);
 struct block *new_snapshot(uint64_t sequence, int64_t step, uint32_t slot);
+// Says what a smaller batch has; `per_group` may be NULL.
+void add_squared_norm(struct block *block, double batch_size, double value, const double *per_group);
 void add_scalar(struct block *block, const char *tag, float value);
 
 // Fills a slot with a gradient of `value` in each element.
@@ -58,6 +62,9 @@ extern size_t n_events;
 
 void read_events(void);
 void free_events(void);
+
+// Leaves of the events those of scalars and sessions, without images, histograms and text.
+void drop_tensors(void);
 
 // An event's value of `tag`; NULL: none.
 const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, const char *tag);

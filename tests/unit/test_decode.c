@@ -140,9 +140,10 @@ Test(decode, groups_are_shown_as_asked_for) {
         m.open_run.per_group = per_group == 1;
         cr_assert_eq(decode(), 0, "%s", error.text);
         const struct gd_open_run *run = decoded.open_run;
-        uint64_t norm_and_cosine = UINT64_C(1) << GD_GROUP_NORM | UINT64_C(1) << GD_GROUP_COSINE_LAG;
+        uint64_t few =
+            UINT64_C(1) << GD_GROUP_NORM | UINT64_C(1) << GD_GROUP_COSINE_LAG | UINT64_C(1) << GD_GROUP_FISHER;
         cr_expect_eq(run->series.n_series, per_group == 0 ? 0 : 2);
-        cr_expect_eq(gd_open_run_quantities(run) == norm_and_cosine, per_group != 1);
+        cr_expect_eq(gd_open_run_quantities(run) == few, per_group != 1);
         if (per_group > 0) {
             cr_expect_str_eq(run->series.name[0], "a");
             cr_expect_str_eq(run->series.name[1], "b");
@@ -238,6 +239,44 @@ Test(decode, a_snapshot_takes_its_defaults) {
     const char *end = snapshot->scalars[0].tag + sizeof("train/loss");
     cr_expect_eq(snapshot->bytes, (size_t)(end - (const char *)snapshot), "tags are the last of the block");
     free_decoded();
+}
+
+Test(decode, a_snapshot_takes_what_is_said_of_its_batch) {
+    make_snapshot();
+    put_squared_norms(3, 0);
+    SET_OPTIONAL(m.snapshot, clip_factor, 0.5);
+    for (int i = 0; i < 2; i++)
+        m.group_norms[i] = 1.5 * i;
+    m.squared_norm[1].n_per_group = 2;
+    m.squared_norm[2].value = 7.0;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    const struct gd_submission *snapshot = decoded.submission;
+    cr_expect(snapshot->batch_size == 64.0 && snapshot->clip_factor == 0.5);
+    cr_assert_eq(snapshot->n_squared_norms, 3);
+    cr_expect(snapshot->squared_norms[0].batch_size == 8.0 && snapshot->squared_norms[0].value == 2.0);
+    cr_expect_eq(snapshot->squared_norms[0].n_per_group, 0);
+    cr_assert_eq(snapshot->squared_norms[1].n_per_group, 2);
+    cr_expect(snapshot->squared_norms[1].per_group[0] == 0.0 && snapshot->squared_norms[1].per_group[1] == 1.5);
+    cr_expect_eq(snapshot->squared_norms[2].value, 7.0);
+    cr_expect_str_eq(snapshot->scalars[0].tag, "train/loss", "what comes after it in the block");
+    free_decoded();
+
+    make_snapshot();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect(decoded.submission->batch_size == 0.0 && decoded.submission->clip_factor == 1.0);
+    cr_expect_eq(decoded.submission->n_squared_norms, 0);
+    free_decoded();
+}
+
+Test(decode, labels_are_the_datas_unless_it_is_said) {
+    for (int labels = 0; labels <= 2; labels++) { // 2: not said
+        make_open_run();
+        m.open_run.has_labels_from_model = labels < 2;
+        m.open_run.labels_from_model = labels == 1;
+        cr_assert_eq(decode(), 0, "%s", error.text);
+        cr_expect_eq(decoded.open_run->labels_from_model, labels == 1);
+        free_decoded();
+    }
 }
 
 Test(decode, a_snapshot_takes_what_is_stated) {

@@ -358,6 +358,48 @@ Test(decode_limits, limits_of_a_snapshot) {
     INVALID(make_snapshot, "eps", "inf", "finite", SET_OPTIONAL(m.rates[1], eps, (double)INFINITY));
 }
 
+Test(decode_limits, limits_of_what_a_snapshot_says_of_its_batch) {
+    ACCEPTED(make_snapshot, SET_OPTIONAL(m.snapshot, batch_size, 1e-300));
+    ACCEPTED(make_snapshot, SET_OPTIONAL(m.snapshot, batch_size, 1e300));
+    INVALID(make_snapshot, "batch_size", "is 0", "above 0", SET_OPTIONAL(m.snapshot, batch_size, 0.0));
+    INVALID(make_snapshot, "batch_size", "is -8", "above 0", SET_OPTIONAL(m.snapshot, batch_size, -8.0));
+    INVALID(make_snapshot, "batch_size", "is inf", "finite", SET_OPTIONAL(m.snapshot, batch_size, (double)INFINITY));
+    INVALID(make_snapshot, "batch_size", "nan", "finite", SET_OPTIONAL(m.snapshot, batch_size, (double)NAN));
+    ACCEPTED(make_snapshot, SET_OPTIONAL(m.snapshot, clip_factor, 0.25));
+    ACCEPTED(make_snapshot, SET_OPTIONAL(m.snapshot, clip_factor, 4.0));
+    INVALID(make_snapshot, "clip_factor", "is 0", "above 0", SET_OPTIONAL(m.snapshot, clip_factor, 0.0));
+    INVALID(make_snapshot, "clip_factor", "is -1", "above 0", SET_OPTIONAL(m.snapshot, clip_factor, -1.0));
+    INVALID(make_snapshot, "clip_factor", "nan", "finite", SET_OPTIONAL(m.snapshot, clip_factor, (double)NAN));
+    INVALID(make_snapshot, "clip_factor", "is inf", "finite", SET_OPTIONAL(m.snapshot, clip_factor, (double)INFINITY));
+}
+
+Test(decode_limits, limits_of_squared_norms) {
+    ACCEPTED(make_snapshot, put_squared_norms(1, 0));
+    ACCEPTED(make_snapshot, put_squared_norms(64, 2));
+    INVALID(make_snapshot, "squared_norms", "has 65 entries", "64", put_squared_norms(65, 0));
+    INVALID(make_snapshot, "batch_size", "missing", "squared_norms, of which there are 3", put_squared_norms(3, 0),
+            SET(m.snapshot.has_batch_size, false));
+    ACCEPTED(make_snapshot, put_squared_norms(1, 65536));
+    ACCEPTED(make_snapshot, put_squared_norms(64, 1024));
+    INVALID(make_snapshot, "squared_norms.per_group", "has 65537 entries", "65536", put_squared_norms(1, 65537));
+    INVALID(make_snapshot, "squared_norms.per_group", "has 65600 entries", "65536", put_squared_norms(64, 1025));
+
+    INVALID(make_snapshot, "squared_norms.batch_size", "squared_norms[1].batch_size is 0", "above 0",
+            put_squared_norms(2, 0), SET(m.squared_norm[1].batch_size, 0.0));
+    INVALID(make_snapshot, "squared_norms.batch_size", "squared_norms[0].batch_size is -inf", "finite",
+            put_squared_norms(2, 0), SET(m.squared_norm[0].batch_size, -(double)INFINITY));
+    INVALID(make_snapshot, "squared_norms.batch_size", "nan", "finite", put_squared_norms(2, 0),
+            SET(m.squared_norm[0].batch_size, (double)NAN));
+    INVALID(make_snapshot, "squared_norms.value", "squared_norms[1].value is -1", "not be negative",
+            put_squared_norms(2, 0), SET(m.squared_norm[1].value, -1.0));
+    ACCEPTED(make_snapshot, put_squared_norms(2, 0), SET(m.squared_norm[1].value, 0.0));
+    ACCEPTED(make_snapshot, put_squared_norms(2, 0), SET(m.squared_norm[1].value, (double)INFINITY));
+    ACCEPTED(make_snapshot, put_squared_norms(2, 0), SET(m.squared_norm[1].value, (double)NAN));
+    INVALID(make_snapshot, "squared_norms.per_group", "squared_norms[0].per_group[3] is -0.5", "not be negative",
+            put_squared_norms(2, 4), SET(m.group_norms[3], -0.5));
+    ACCEPTED(make_snapshot, put_squared_norms(2, 4), SET(m.group_norms[3], (double)NAN));
+}
+
 Test(decode_limits, limits_of_scalars) {
     ACCEPTED(make_snapshot, SET(m.snapshot.n_scalars, 0));
     ACCEPTED(make_snapshot, SET(m.snapshot.n_scalars, 1024));

@@ -23,6 +23,7 @@ static struct gd_tag_text describe(enum gd_group_quantity quantity) {
 Test(group_tags, names_are_the_published_ones) {
     for (unsigned quantity = 0; quantity < GD_GROUP_COSINE_LAG; quantity++)
         cr_expect_str_eq(describe(quantity).name, names[quantity]);
+    cr_expect_str_eq(describe(GD_GROUP_FISHER).name, "group_fisher/");
     for (unsigned lag = 1; lag <= GD_LAG_MAX; lag++) {
         char expected[GD_TAG_NAME_BYTES];
         snprintf(expected, sizeof(expected), "group_cosine_lag%u/", lag);
@@ -45,21 +46,24 @@ Test(group_tags, descriptions_are_one_sentence_with_a_formula) {
         cr_expect(!code && spans > 0, "%s", text.name);
         cr_expect_null(strstr(text.description, ". "), "%s: more than one sentence", text.name);
         cr_expect_eq(text.description[strlen(text.description) - 1], '.', "%s", text.name);
-        if (quantity >= GD_GROUP_COSINE_LAG)
+        if (quantity == GD_GROUP_FISHER)
+            cr_expect_not_null(strstr(text.description, "arXiv 1711.08856"));
+        else if (quantity >= GD_GROUP_COSINE_LAG)
             cr_expect_not_null(strstr(text.description, "arXiv 1810.03264"));
         if (quantity == GD_GROUP_B_OVER_A || quantity == GD_GROUP_C_OVER_A)
             cr_expect_not_null(strstr(text.description, "arXiv 1808.02941"));
     }
 }
 
-Test(group_tags, without_being_asked_norm_and_cosine_lag1_are_shown) {
+Test(group_tags, without_being_asked_norm_cosine_lag1_and_fisher_are_shown) {
     for (uint32_t max_lag = 1; max_lag <= GD_LAG_MAX; max_lag++) {
         uint64_t few = gd_group_quantities(false, max_lag), all = gd_group_quantities(true, max_lag);
         for (unsigned quantity = 0; quantity < 64; quantity++) {
-            bool among_few = quantity == GD_GROUP_NORM || quantity == GD_GROUP_COSINE_LAG;
+            bool among_few =
+                quantity == GD_GROUP_NORM || quantity == GD_GROUP_COSINE_LAG || quantity == GD_GROUP_FISHER;
+            bool among_all = quantity < GD_GROUP_COSINE_LAG + max_lag || quantity == GD_GROUP_FISHER;
             cr_expect_eq(few >> quantity & 1, among_few, "max_lag %u, quantity %u", max_lag, quantity);
-            cr_expect_eq(all >> quantity & 1, quantity < GD_GROUP_COSINE_LAG + max_lag, "max_lag %u, quantity %u",
-                         max_lag, quantity);
+            cr_expect_eq(all >> quantity & 1, among_all, "max_lag %u, quantity %u", max_lag, quantity);
         }
     }
 }
@@ -74,6 +78,7 @@ Test(group_tags, names_that_begin_like_one_are_told) {
         {"group_cosine_lag1/a", true},
         {"group_cosine_lag32/a", true},
         {"group_step_size_mean/", true},
+        {"group_fisher/a", true},
         {"group_cosine_lag33/a", false},
         {"group_cosine_lag0/a", false},
         {"group_cosine_lag01/a", false},

@@ -12,7 +12,7 @@
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { REGIONS_MAX = 13 + 4 * GD_RULES_MAX };
+enum { REGIONS_MAX = 14 + 4 * GD_RULES_MAX };
 
 struct region {
     const char *name;
@@ -91,6 +91,7 @@ static size_t list_regions(const struct shape *shape, const struct gd_layout *l,
         {"state 1", l->state_offset[1], state_bytes, 8},
         {"user tags", l->user_tags_offset, UINT64_C(1024) * 256, 1},
         {"group norms", l->group_norms_offset, (uint64_t)l->slots * shape->n_groups * 8, 8},
+        {"slot sums", l->slot_sums_offset, l->slots * (3 + (uint64_t)shape->max_lag) * 8, 8},
         {"outbox", l->outbox_offset, l->outbox_bytes, 4096},
         {"slots", l->slots_offset, l->slots * l->slot_stride_bytes, 4096},
     };
@@ -208,9 +209,11 @@ Test(layout, each_group_that_is_shown_takes_state_and_records) {
     gd_layout_init(&with, &open_run);
 
     uint64_t bytes = 0;
-    for (unsigned quantity = 0; quantity < GD_GROUP_COSINE_LAG + 3; quantity++)
+    for (unsigned quantity = 0; quantity < GD_GROUP_QUANTITIES; quantity++)
         for (int i = 0; i < 39; i++) {
             struct gd_tag_text text;
+            if (quantity >= GD_GROUP_COSINE_LAG + 3 && quantity != GD_GROUP_FISHER)
+                continue;
             gd_group_tag_describe(quantity, &text);
             bytes += gd_event_scalar_bytes_max(strlen(text.name) + strlen(names[i]), strlen(text.description));
         }

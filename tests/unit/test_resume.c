@@ -71,6 +71,12 @@ static struct block *new_message(uint64_t sequence) {
     snapshot->submission.applied = sequence % 7 != 3;
     snapshot->submission.skipped = sequence / 4;
     snapshot->rates[0].learning_rate = 0.1 / (double)sequence;
+    if (sequence != 4) {
+        const double per_group[GROUPS] = {1.0 / (double)sequence, 2.0, 4.0};
+        snapshot->submission.batch_size = sequence % 8 < 4 ? 64.0 : 32.0;
+        snapshot->submission.clip_factor = sequence % 3 ? 1.0 : 0.5;
+        add_squared_norm(snapshot, 8.0, 7.0, per_group);
+    }
     if (sequence % 5 == 2) {
         snapshot->bitmap[0] = 5; // not group 1
         snapshot->submission.groups_present = snapshot->bitmap;
@@ -192,6 +198,7 @@ static void tear_before_header(uint64_t n, enum gd_rule rule) {
         {layout.slots_offset, layout.slots * layout.slot_stride_bytes},
         {layout.second_moment_offset[0][0][0], layout.slots_offset - layout.second_moment_offset[0][0][0]},
         {layout.group_norms_offset, layout.slots * GROUPS * sizeof(double)},
+        {layout.slot_sums_offset, layout.slots * layout.slot_sums_bytes},
         {layout.user_tags_offset, 3 * (GRADIENTD_NAME_BYTES_MAX + 1)},
         {layout.state_offset[n % 2], layout.state_bytes / 2},
         {layout.state_offset[n % 2], layout.state_bytes},

@@ -23,6 +23,7 @@ Test(run_records, submissions_are_committed_in_their_order) {
     cr_expect_eq(run->queued, 0);
     cr_expect_eq(run->state->sequence, 7);
     read_events();
+    drop_tensors();
     cr_assert_eq(n_events, 2 + 6 + 1);
     for (uint32_t i = 0; i < 6; i++) {
         const Tensorboard__Summary__Value *value = value_in(events[2 + i], i % 2 ? "valid" : "train");
@@ -41,6 +42,7 @@ Test(run_records, values_are_those_of_the_gradient_sent) {
     }
     submit_close(4);
     read_events();
+    drop_tensors();
     const struct {
         const char *tag;
         int64_t step;
@@ -79,6 +81,7 @@ Test(run_records, the_first_value_of_each_tag_carries_its_metadata) {
     }
     submit_close(5);
     read_events();
+    drop_tensors(); // each of which has its own
     for (size_t e = 0; e < n_events; e++)
         for (size_t i = 0; events[e]->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY && i < events[e]->summary->n_value;
              i++) {

@@ -35,6 +35,16 @@ static const char *const names[GD_TAG_COUNT - GD_TAG_MU] = {
     "gradient/non_finite",
     "gradientd/observed_fraction",
     "staleness/observed",
+    "noise/S",
+    "noise/G2",
+    "noise/B_simple",
+    "noise_single/S",
+    "noise_single/G2",
+    "noise_single/B_simple",
+    "fisher/trace",
+    "fisher/trace_empirical",
+    "subspace/effective_rank",
+    "subspace/top_share",
 };
 
 static struct gd_tag_text describe(unsigned tag) {
@@ -101,6 +111,14 @@ Test(tags, a_shadow_has_every_tag_of_the_adam_family) {
     cr_expect_eq(n, GD_ADAM_TAGS);
 }
 
+Test(tags, what_is_no_scalar_is_reserved) {
+    cr_expect(gd_tag_is_reserved("coherence/cosine_matrix"));
+    cr_expect(gd_tag_is_reserved("subspace/eigenvalues"));
+    cr_expect(gd_tag_is_reserved("fisher/critical_period"));
+    cr_expect_not(gd_tag_is_reserved("fisher/critical_periods"));
+    cr_expect_not(gd_tag_is_reserved("fisher/"));
+}
+
 Test(tags, names_are_the_published_ones) {
     for (unsigned tag = GD_TAG_MU; tag < GD_TAG_COUNT; tag++)
         cr_assert_str_eq(describe(tag).name, names[tag - GD_TAG_MU]);
@@ -165,6 +183,10 @@ Test(tags, papers_are_cited) {
             paper = "arXiv 1810.03264";
         else if (strcmp(text.name, "adam/rms") == 0)
             paper = "arXiv 2304.13013";
+        else if (strncmp(text.name, "noise", 5) == 0)
+            paper = "arXiv 1812.06162";
+        else if (strncmp(text.name, "fisher/", 7) == 0)
+            paper = "arXiv 1711.08856";
         else if (strstr(text.name, "_over_A") || strstr(text.name, "oscillation") ||
                  strncmp(text.name, "step_sums/", 10) == 0)
             paper = "arXiv 1808.02941";
