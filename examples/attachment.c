@@ -39,6 +39,7 @@ struct gradientd_run *attachment_open(const struct arguments *arguments, const s
     options.outputs = attachment->outputs;
     options.output_examples = attachment->output_examples;
     options.outputs_per_example = attachment->outputs_per_example;
+    options.labels_from_model = attachment->labels_from_model;
     options.no_thinning = arguments->no_thinning;
     options.max_stall = arguments->max_stall_seconds;
     options.socket = arguments->socket;

@@ -15,6 +15,7 @@ struct attachment {
     const char *run_suffix;                                               // of the run's name; NULL: none
     struct gradientd_stream_options probe_gradients, parameters, outputs; // as gradientd_options has them
     uint64_t output_examples, outputs_per_example;
+    bool labels_from_model;
 };
 
 // Opens the run the command line asks for. NULL when it asks for none, or, after a warning, when there is no daemon:

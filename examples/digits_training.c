@@ -94,6 +94,7 @@ int digits_training_submit(const struct digits_training *training, struct gradie
     return gradientd_submit(run,
                             &(struct gradientd_step){.step = step,
                                                      .learning_rates = &training->optimizer.learning_rate,
+                                                     .batch_size = DIGITS_BATCH,
                                                      .scalars = scalars,
                                                      .n_scalars = 1},
                             gradients);

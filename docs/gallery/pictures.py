@@ -76,6 +76,14 @@ SECTIONS = {
             height=640,
         ),
     ],
+    "critical_period": [
+        Picture(
+            "critical_period",
+            pinned=("fisher/trace", "fisher/trace_empirical", "window/harm"),
+            smoothing=0.9,
+            height=560,
+        ),
+    ],
     "function_space": [
         Picture(
             "function_space",

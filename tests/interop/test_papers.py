@@ -88,7 +88,7 @@ STALENESS_SETTINGS = [("adam", 0.0005), ("sgd", 0.05), ("adam", 0.002), ("sgd", 
 
 
 def stale_run(run_example, optimizer, rate, staleness):
-    arguments = ("--optimizer", optimizer, "--learning-rate", rate, "--staleness", staleness)
+    arguments = ("--steps", 1000, "--optimizer", optimizer, "--learning-rate", rate, "--staleness", staleness)
     return run_example("staleness", *arguments)
 
 
@@ -123,3 +123,19 @@ def test_function_stands_while_parameters_move(run_example):
     assert last(by_epoch, "parameters/l2_from_start") == pytest.approx(
         dict(zip(*scalars["parameters/l2_from_start"]))[by_epoch["parameters/l2_from_start"][0][-1]], rel=1e-5
     )
+
+
+def test_fisher_trace_rises_and_falls(run_example):
+    """At labels that the network predicts, that is; with the data's, it falls from the start on."""
+    arguments = ("--steps", 2200, "--networks", 1, "--window", 1, "--recovery", 0)
+    fisher = run_example("critical_period", *arguments, suffix="-fisher")
+    start, early, late = (mean_from(fisher, "fisher/trace", *span) for span in ((1, 6), (50, 600), (1800, 2201)))
+    assert early > 1.3 * start and late < 0.6 * early
+    assert "fisher/trace_empirical" not in fisher
+
+    data = run_example("critical_period", *arguments)
+    start, early, late = (mean_from(data, "fisher/trace_empirical", *span) for span in ((1, 6), (50, 600), (1800, 2201)))
+    assert start > early > late
+    onsets, accuracies = data["window/test_accuracy"]
+    assert list(onsets) == [44 * epochs for epochs in (0, 5, 10, 20, 30, 40, 60)]
+    assert np.all((accuracies > 0.1) & (accuracies <= 1))
