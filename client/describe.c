@@ -141,10 +141,7 @@ static void describe_tags(const struct gradientd_options *options, struct descri
 
 // What is 0 is left to the daemon.
 static void describe_thresholds(const struct gradientd_thresholds *given, struct description *description) {
-    static const struct gradientd_thresholds defaults;
     Gradientd__RuleThresholds *thresholds = &description->thresholds;
-    if (memcmp(given, &defaults, sizeof(defaults)) == 0)
-        return;
     gradientd__rule_thresholds__init(thresholds);
     thresholds->has_norm_spike_sd = given->norm_spike_sd != 0.0;
     thresholds->norm_spike_sd = given->norm_spike_sd;
@@ -158,7 +155,9 @@ static void describe_thresholds(const struct gradientd_thresholds *given, struct
     thresholds->zero_group_steps = given->zero_group_steps;
     thresholds->has_silence_intervals = given->silence_intervals != 0.0;
     thresholds->silence_intervals = given->silence_intervals;
-    description->open_run.thresholds = thresholds;
+    if (thresholds->has_norm_spike_sd || thresholds->has_rms || thresholds->has_cosine_mean ||
+        thresholds->has_oscillation || thresholds->has_zero_group_steps || thresholds->has_silence_intervals)
+        description->open_run.thresholds = thresholds;
 }
 
 // Returns 0 or -ENOMEM; after either, free_description().

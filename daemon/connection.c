@@ -258,8 +258,8 @@ static void flush(struct gd_connection *connection) {
     }
 }
 
-// Returns false where there is no memory for it, or no room.
-static bool append(struct gd_connection *connection, const Gradientd__DaemonMessage *message) {
+// Returns false where there is no room or no memory for it.
+static bool queue_message(struct gd_connection *connection, const Gradientd__DaemonMessage *message) {
     size_t message_bytes = gradientd__daemon_message__get_packed_size(message);
     size_t total = connection->output_bytes + GRADIENTD_FRAME_HEADER_BYTES + message_bytes;
 
@@ -270,33 +270,21 @@ static bool append(struct gd_connection *connection, const Gradientd__DaemonMess
     gd_frame_write_header(output + connection->output_bytes, (uint32_t)message_bytes, 0);
     gradientd__daemon_message__pack(message, output + connection->output_bytes + GRADIENTD_FRAME_HEADER_BYTES);
     connection->output_bytes = total;
+    flush(connection);
+    update_poll(connection);
     return true;
 }
 
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message) {
-    if (connection->phase == CLOSING)
-        return;
-    if (!append(connection, message)) {
+    if (connection->phase != CLOSING && !queue_message(connection, message))
         gd_connection_close(connection);
-        return;
-    }
-    flush(connection);
-    update_poll(connection);
-}
-
-// Whether nothing waits to be sent, and most of the socket's buffer is free.
-static bool has_room(const struct gd_connection *connection) {
-    struct pollfd socket = {.fd = connection->fd, .events = POLLOUT};
-    return connection->phase != CLOSING && connection->output_bytes == 0 && poll(&socket, 1, 0) == 1 &&
-           socket.revents == POLLOUT;
 }
 
 bool gd_connection_offer(struct gd_connection *connection, const Gradientd__DaemonMessage *message) {
-    if (!has_room(connection) || !append(connection, message))
+    struct pollfd socket = {.fd = connection->fd, .events = POLLOUT};
+    if (connection->phase == CLOSING || connection->output_bytes > 0)
         return false;
-    flush(connection);
-    update_poll(connection);
-    return true;
+    return poll(&socket, 1, 0) == 1 && socket.revents == POLLOUT && queue_message(connection, message);
 }
 
 // Calls `room` if it was asked for, and there is some.

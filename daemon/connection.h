@@ -51,8 +51,8 @@ void gd_connection_ask_room(struct gd_connection *connection);
 // Queues a message; a peer that lets more than 1 MiB pile up is dropped. Does nothing while closing.
 void gd_connection_send(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
 
-// The same for a message that may be lost. Returns whether it is on its way: not where others wait to be sent, the
-// socket's buffer is more than half full, or memory is short.
+// Sends a message that may be lost, if nothing waits to be sent, most of the socket's buffer is free and there is
+// memory for it. Returns whether it was sent.
 bool gd_connection_offer(struct gd_connection *connection, const Gradientd__DaemonMessage *message);
 
 // Whether to go on: a paused connection handles nothing and leaves bytes in the socket, which slows the sender down.

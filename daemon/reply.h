@@ -23,8 +23,9 @@ struct gd_alert_message {
     const char *group;
 };
 
-// Returns whether it is on its way; an Alert may be lost.
+// Returns whether it was sent: it may be lost where the client does not read.
 bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert);
+
 void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequence);
 void gd_reply_error(struct gd_connection *connection, const struct gd_error *error);
 

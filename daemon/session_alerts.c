@@ -7,9 +7,8 @@
 
 // A client may never read: what it must not miss, an Error above all, needs the room that is left.
 static void send_alert(struct gd_session *session, const struct gd_alert_message *alert) {
-    if (!session->connection || session->phase != SESSION_RUNNING || !gd_reply_alert(session->connection, alert))
-        return;
-    gd_memory_raise_notice(&session->run->memory, GD_NOTICE_ALERT);
+    if (session->connection && session->phase == SESSION_RUNNING && gd_reply_alert(session->connection, alert))
+        gd_memory_raise_notice(&session->run->memory, GD_NOTICE_ALERT);
 }
 
 static void log_alert(const struct gd_session *session, const struct gd_alert_message *alert) {

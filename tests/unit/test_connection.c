@@ -91,3 +91,47 @@ Test(connection, every_descriptor_that_comes_in_is_paid_for) {
     }
     uv_loop_close(&loop);
 }
+
+// A message as long as an Alert.
+static Gradientd__DaemonMessage *alert(void) {
+    static char text[400];
+    static Gradientd__Alert body;
+    static Gradientd__DaemonMessage message;
+    memset(text, 'x', sizeof(text) - 1);
+    body = (Gradientd__Alert)GRADIENTD__ALERT__INIT;
+    body.rule = body.text = text;
+    message = (Gradientd__DaemonMessage)GRADIENTD__DAEMON_MESSAGE__INIT;
+    message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT;
+    message.alert = &body;
+    return &message;
+}
+
+Test(connection, what_may_be_lost_leaves_room_for_what_may_not) {
+    static const struct gd_connection_handlers handlers = {on_message, on_payload, charge_fds, on_event,
+                                                           on_event,   on_broken,  on_closed};
+    enum { OFFERED = 10000, SENT = 20 };
+    static uint8_t read_bytes[1 << 20];
+    uv_loop_t loop;
+    int ends[2], sent = 0;
+    closed = false;
+    cr_assert_eq(uv_loop_init(&loop), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    cr_assert_eq(gd_connection_new_consume(&loop, ends[0], &handlers, NULL, &connection), 0);
+    for (int i = 0; i < OFFERED; i++)
+        sent += gd_connection_offer(connection, alert());
+    cr_expect(sent > 10 && sent < 200, "%d were sent", sent);
+    for (int i = 0; i < SENT; i++)
+        gd_connection_send(connection, alert());
+    size_t message_bytes = 8 + gradientd__daemon_message__get_packed_size(alert()), bytes = 0;
+    for (ssize_t more; (more = recv(ends[1], read_bytes, sizeof(read_bytes), 0)) > 0;)
+        bytes += (size_t)more;
+    cr_expect_eq(bytes, (size_t)(sent + SENT) * message_bytes, "%zu bytes", bytes);
+    cr_expect(gd_connection_offer(connection, alert()), "it was read, so there is room again");
+
+    gd_connection_close(connection);
+    cr_expect_not(gd_connection_offer(connection, alert()), "it is closing");
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_expect(closed);
+    close(ends[1]);
+    uv_loop_close(&loop);
+}

@@ -136,6 +136,35 @@ static void expect_quoted(const char *name, const char *quoted) {
         }
 }
 
+static void append_all(uint32_t onset) {
+    static uint8_t data[64 << 10];
+    struct gd_record_buffer buffer = {.data = data, .capacity = sizeof(data)};
+    for (enum gd_alert_rule rule = 0; rule < GD_ALERT_RULES; rule++) {
+        char text[GD_ALERT_TEXT_BYTES];
+        const struct gd_alert turned = {.step = INT64_MAX,
+                                        .onset_step = INT64_MAX,
+                                        .value = -1.797693e308,
+                                        .limit = -1.797693e308,
+                                        .group = 1,
+                                        .onset = onset};
+        struct gd_alert counted = turned; // those count, so they are no such numbers
+        if (rule == GD_ALERT_NON_FINITE || rule == GD_ALERT_ZERO_GROUP)
+            counted.value = counted.limit = 18446744073709551615.0;
+        size_t bytes = gd_alert_format(rule, &counted, run->open_run, text);
+        gd_event_append_text(&buffer, 1.7e9, INT64_MAX, gd_alert_tag(rule), text, bytes);
+    }
+    cr_expect_leq(buffer.used, gd_alert_records_max(), "%zu", buffer.used);
+}
+
+Test(run_alerts, the_longest_texts_are_within_their_bound) {
+    char backticks[GRADIENTD_NAME_BYTES_MAX + 1] = "";
+    memset(backticks, '`', sizeof(backticks) - 1);
+    free(run->open_run->groups[1].name);
+    run->open_run->groups[1].name = strdup(backticks);
+    append_all(1);
+    append_all(0);
+}
+
 Test(run_alerts, a_groups_name_is_no_markup) {
     char backticks[GRADIENTD_NAME_BYTES_MAX + 1], quoted[1024];
     expect_quoted("a*b_c<b>", "`a*b_c<b>`");
