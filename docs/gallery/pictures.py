@@ -79,9 +79,14 @@ SECTIONS = {
     "critical_period": [
         Picture(
             "critical_period",
-            pinned=("fisher/trace", "fisher/trace_empirical", "window/harm"),
-            smoothing=0.9,
-            height=560,
+            pinned=("fisher/trace", "fisher/trace_empirical", "train/loss"),
+            smoothing=0.95,
+            height=520,
+        ),
+        Picture(
+            "critical_period_harm",
+            pinned=("window/harm", "window/test_accuracy", "window/test_accuracy_without"),
+            height=520,
         ),
     ],
     "function_space": [
