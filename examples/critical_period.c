@@ -217,8 +217,8 @@ static int experiment_run(struct experiment *experiment, struct watched *watched
 
 int main(int argc, char **argv) {
     static struct experiment experiment;
+    static struct arguments arguments; // lives as long as the experiment that points to it
     struct watched watched = {0};
-    struct arguments arguments;
     enum arguments_outcome outcome = arguments_parse(&arguments, &example, argc, argv);
     if (outcome != ARGUMENTS_TRAIN)
         return outcome == ARGUMENTS_HELP ? EXIT_SUCCESS : 2;

@@ -74,7 +74,7 @@ static double descent_loss(const struct descent *descent) {
     double loss = 0.0;
     for (size_t i = 0; i < descent->n; i++)
         loss += 0.5 * curvature[i % DIMENSIONS] * descent->x[i] * descent->x[i];
-    return loss / (double)(descent->n / DIMENSIONS);
+    return DIMENSIONS * loss / (double)descent->n;
 }
 
 // Moves x by one step; returns the loss before it.
