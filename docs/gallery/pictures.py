@@ -17,7 +17,7 @@ from waiting import wait_until  # noqa: E402
 
 HEADER_PIXELS = 64  # of TensorBoard's bar at the top
 MARGIN_PIXELS = 8
-COLORS = 64
+COLORS = 128
 BYTES_MAX = 80_000
 SETTLED_SECONDS = 2  # without a change, of what is drawn
 LOADED_SECONDS = 120
@@ -43,6 +43,7 @@ SECTIONS = {
             smoothing=0.9,
             with_header=True,
         ),
+        Picture("images", tab="images", height=640),
     ],
     "quadratic": [
         Picture("quadratic", pinned=("coherence/cosine_lag1", "coherence/cosine_lag5", "loss"), smoothing=0.9),
