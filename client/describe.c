@@ -19,6 +19,7 @@ struct description {
     Gradientd__Rule shadow_rules[GRADIENTD_ADAFOM];
     char *include[GRADIENTD_PATTERNS_MAX];
     char *exclude[GRADIENTD_PATTERNS_MAX];
+    struct client_hparams hparams;
 };
 
 // protobuf-c's fields are not const, and nothing writes to them before the message is packed.
@@ -183,12 +184,14 @@ static int describe(const struct gradientd_options *options, uint64_t elements, 
     describe_start(options, description);
     describe_tags(options, description);
     describe_thresholds(&options->thresholds, description);
-    return describe_parameter_groups(options, description);
+    int result = describe_parameter_groups(options, description);
+    return result < 0 ? result : client_describe_hparams(options, &description->hparams, open_run);
 }
 
 static void free_description(struct description *description) {
     free(description->parameter_groups);
     free(description->parameter_group_pointers);
+    client_free_hparams(&description->hparams);
 }
 
 // The group table, OpenRun's payload. Returns its bytes; `table` may be NULL.

@@ -402,6 +402,21 @@ int client_send_start(struct gradientd_run *run, const struct gradientd_options 
 // *ret_path (the caller's), or a negative errno with *ret_error set.
 int client_create_event_file(const char *logdir, const char *run, char **ret_path, struct gradientd_error *ret_error);
 
+// ---- hparams.c
+
+int client_check_hparams(const struct gradientd_options *options, struct gradientd_error *ret_error);
+
+// What an OpenRun points to; free() it. Each hyperparameter, checked.
+struct client_hparams {
+    Gradientd__HParam *hparams;
+    Gradientd__HParam **pointers;
+};
+
+// Adds them to an OpenRun. Returns 0 or -ENOMEM; after either, client_free_hparams().
+int client_describe_hparams(const struct gradientd_options *options, struct client_hparams *ret_hparams,
+                            Gradientd__OpenRun *open_run);
+void client_free_hparams(struct client_hparams *hparams);
+
 // ---- check.c: what a trainer passes; a fault costs it one call, where the daemon would end the run
 
 // Each returns 0, or -EINVAL with run->error set and nothing changed. On success the tags count as used at the step.

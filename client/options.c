@@ -176,6 +176,8 @@ int client_check_options(const struct gradientd_options *options, struct gradien
     if (result == 0)
         result = check_patterns("exclude", options->exclude, options->n_exclude, ret_error);
     if (result == 0)
+        result = client_check_hparams(options, ret_error);
+    if (result == 0)
         result = check_groups(options, ret_error);
     if (result == 0)
         result = check_sides(options, ret_error);

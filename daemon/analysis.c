@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "adam_track.h"
 #include "chunk_record.h"
+#include "diagnostics/schedule.h"
 #include "fault.h"
 
 enum {
@@ -47,12 +49,14 @@ struct gd_analysis {
     struct shadow_sums *shadow_sums; // of shadow s from n_chunks x s on
     struct gd_adam_track tracks[GD_RULES_MAX];
     struct gd_step_sums *series_sums;
+    struct gd_log2_counts log2;
 
     // the snapshot under way
     const struct gd_analysis_input *input;
     const uint8_t *elements;                 // of its slot
     const uint8_t *lag_elements[GD_LAG_MAX]; // of the known lags' slots, NULL for the others
     const double *lag_norms[GD_LAG_MAX];     // ... and their groups' squared norms
+    bool counts_log2;                        // it has histograms
 };
 
 static struct gd_chunk_record *record_of(const struct gd_analysis *analysis, uint64_t chunk) {
@@ -176,6 +180,9 @@ static void find_history(struct gd_analysis *analysis) {
 
 void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_input *input) {
     analysis->input = input;
+    analysis->counts_log2 = gd_schedule_shows(input->state->snapshots + 1);
+    if (analysis->counts_log2)
+        gd_log2_counts_clear(&analysis->log2);
     find_history(analysis);
     if (analysis->open_run->starts && input->state->snapshots == 0)
         gd_adam_track_start(&analysis->tracks[0], input->state, input->snapshot);
@@ -188,7 +195,8 @@ void gd_analysis_begin_start(struct gd_analysis *analysis, const struct gd_analy
     analysis->input = input;
 }
 
-static void start_chunk(struct gd_analysis *analysis, uint64_t index) {
+static void start_chunk(struct gd_analysis *analysis, uint64_t index, struct gd_log2_tally *tally) {
+    (void)tally;
     const struct chunk_place *place = &analysis->chunks[index];
     const struct group_place *group = &analysis->groups[place->group];
 
@@ -223,7 +231,8 @@ static void run_shadow_chunk(struct gd_analysis *analysis, uint32_t shadow, uint
     };
 }
 
-static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
+// `tally` NULL: nothing is counted.
+static void run_chunk(struct gd_analysis *analysis, uint64_t index, struct gd_log2_tally *tally) {
     const struct gd_submission *snapshot = analysis->input->snapshot;
     const struct chunk_place *place = &analysis->chunks[index];
     if (!gd_submission_has_group(snapshot, place->group))
@@ -245,6 +254,8 @@ static void run_chunk(struct gd_analysis *analysis, uint64_t index) {
     struct gd_step_sums sums;
     analysis->kernels->analyse(&chunk, &sums);
     gd_chunk_record_keep(record_of(analysis, index), &sums, analysis->open_run->max_lag);
+    if (tally)
+        gd_log2_tally_add_chunk(tally, &chunk, analysis->open_run->groups[place->group].numel);
 }
 
 // The first chunk of a part: parts hold about equal numbers of elements.
@@ -266,15 +277,21 @@ static uint64_t first_chunk(const struct gd_analysis *analysis, uint32_t part, u
 }
 
 void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts) {
-    void (*chunk)(struct gd_analysis *, uint64_t) =
-        analysis->input->snapshot->kind == GD_SUBMISSION_START ? start_chunk : run_chunk;
+    bool starts = analysis->input->snapshot->kind == GD_SUBMISSION_START;
+    void (*chunk)(struct gd_analysis *, uint64_t, struct gd_log2_tally *) = starts ? start_chunk : run_chunk;
+    bool counts = !starts && analysis->counts_log2;
+    struct gd_log2_tally tally;
+    if (counts)
+        memset(&tally, 0, sizeof(tally));
     uint64_t end = first_chunk(analysis, part + 1, parts);
     for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++) {
         gd_fault_enter_kernel();
-        chunk(analysis, i);
+        chunk(analysis, i, counts ? &tally : NULL);
         gd_fault_leave_kernel();
         gd_fault_reach(GD_FAULT_KERNEL_CHUNK);
     }
+    if (counts)
+        gd_log2_counts_merge(&analysis->log2, &tally);
 }
 
 // What only the fold over groups can know: which norms belong to which lag.
@@ -289,6 +306,14 @@ static void complete_group(struct gd_analysis *analysis, uint32_t group, struct 
     if (sums->non_finite > 0)
         sums->first_non_finite_group = group;
     gd_adam_track_end_group(&analysis->tracks[0], group, sums);
+}
+
+// Where the rule keeps no second moment, a group's coordinates share one effective step.
+static void count_common_step_size(struct gd_analysis *analysis, uint32_t group, const struct gd_step_sums *sums) {
+    const struct gd_adam_track *track = &analysis->tracks[0];
+    if (analysis->input->snapshot->applied && !track->has_second_moment && track->step.measured)
+        gd_log2_counts_add(&analysis->log2, GD_LOG2_STEP_SIZE, (float)track->group_steps[group].numerator,
+                           sums->active);
 }
 
 // A group's sums under a shadow: the gradient's own are `own`'s, the rule's come from its chunks, up to `end`.
@@ -334,9 +359,12 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
     double *norms = gd_memory_group_norms(analysis->memory, snapshot->slot, open_run->n_groups);
     uint64_t chunk = 0;
 
-    *ret_result = (struct gd_analysis_result){.step = analysis->tracks[0].step,
-                                              .zero_group = UINT32_MAX,
-                                              .series = analysis->series_sums};
+    *ret_result = (struct gd_analysis_result){
+        .step = analysis->tracks[0].step,
+        .zero_group = UINT32_MAX,
+        .series = analysis->series_sums,
+        .log2 = analysis->counts_log2 ? &analysis->log2 : NULL,
+    };
     gd_step_sums_init(&ret_result->sums);
     for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++) {
         ret_result->shadow_steps[shadow] = analysis->tracks[1 + shadow].step;
@@ -359,6 +387,8 @@ void gd_analysis_end(struct gd_analysis *analysis, struct gd_analysis_result *re
         norms[i] = sums.squared_norm;
         watch_zeros(analysis, i, &sums, ret_result);
         complete_group(analysis, i, &sums);
+        if (analysis->counts_log2)
+            count_common_step_size(analysis, i, &sums);
         gd_step_sums_merge(&ret_result->sums, &sums, open_run->max_lag);
         for (uint32_t shadow = 0; shadow < open_run->n_shadows; shadow++)
             fold_shadow_group(analysis, shadow, i, &sums, end, &ret_result->shadow_sums[shadow]);

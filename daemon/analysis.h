@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "log2_counts.h"
 #include "memory.h"
 #include "message.h"
 
@@ -32,6 +33,8 @@ struct gd_analysis_result {
 
     // per series of groups that are shown, over its present groups; valid until the next end
     const struct gd_step_sums *series;
+
+    const struct gd_log2_counts *log2; // as long; NULL: the schedule shows no histogram of this snapshot
 };
 
 // What gd_analysis_new() allocates.

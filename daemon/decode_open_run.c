@@ -8,6 +8,7 @@
 
 #include "bytes.h"
 #include "decode.h"
+#include "decode_hparams.h"
 #include "decode_optimizer.h"
 #include "decode_selection.h"
 #include "decode_streams.h"
@@ -28,6 +29,7 @@ void gd_open_run_free(struct gd_open_run *open_run) {
     free(open_run->start_learning_rates);
     gd_group_selection_deinit(&open_run->selection);
     gd_group_series_deinit(&open_run->series);
+    free(open_run->hparams.hparam);
     free(open_run);
 }
 
@@ -37,7 +39,7 @@ uint64_t gd_open_run_bytes(const struct gd_open_run *open_run) {
         open_run->n_parameter_groups * (sizeof(*open_run->parameter_groups) + sizeof(*open_run->start_learning_rates));
     for (uint32_t i = 0; i < open_run->n_groups; i++)
         bytes += open_run->groups[i].name ? strlen(open_run->groups[i].name) + 1 : 0;
-    return bytes + gd_group_selection_bytes(&open_run->selection) +
+    return bytes + open_run->hparams.block_bytes + gd_group_selection_bytes(&open_run->selection) +
            gd_group_series_bytes(&open_run->series, open_run->n_groups);
 }
 
@@ -78,8 +80,6 @@ static int check_unsupported(const Gradientd__OpenRun *message, struct gd_error 
         size_t entries;
     } unsupported[] = {
         {"families", message->n_families},
-        {"hparams", message->n_hparams},
-        {"hparams_group", message->hparams_group != NULL},
     };
     for (size_t i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++)
         if (unsupported[i].entries > 0)
@@ -163,6 +163,8 @@ int gd_decode_open_run(const Gradientd__OpenRun *message, const struct gd_frame 
         result = gd_decode_selection(message, &open_run->selection, ret_error);
     if (result == 0)
         result = gd_decode_thresholds(message->thresholds, &open_run->thresholds, ret_error);
+    if (result == 0)
+        result = gd_decode_hparams(message, &open_run->hparams, ret_error);
     if (result == 0)
         result = read_groups(message, frame, open_run, ret_error);
     if (result < 0) {

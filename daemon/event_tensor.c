@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "event_record.h"
+#include "tags.h"
 
 enum {
     HISTOGRAM_COLUMNS = sizeof(struct gd_histogram_bin) / sizeof(double),
@@ -85,8 +86,7 @@ void gd_event_append_text(struct gd_record_buffer *buffer, double wall_time, int
 void gd_event_append_layout(struct gd_record_buffer *buffer, double wall_time, const uint8_t *layout, size_t bytes) {
     static const struct plugin plugin = {"custom_scalars", TENSORBOARD__DATA_CLASS__DATA_CLASS_TENSOR, {0}};
     ProtobufCBinaryData string = borrow_bytes(layout, bytes);
-    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){"custom_scalars__config__", ""}, &plugin, &string, 1,
-                   0);
+    append_strings(buffer, wall_time, 0, (struct gd_tensor_tag){GD_TAG_LAYOUT, ""}, &plugin, &string, 1, 0);
 }
 
 void gd_event_append_image(struct gd_record_buffer *buffer, double wall_time, int64_t step, struct gd_tensor_tag tag,
@@ -130,9 +130,10 @@ void gd_event_append_histogram(struct gd_record_buffer *buffer, double wall_time
 void gd_event_append_hparams(struct gd_record_buffer *buffer, double wall_time, const char *tag, const uint8_t *content,
                              size_t bytes) {
     struct plugin plugin = {"hparams", TENSORBOARD__DATA_CLASS__DATA_CLASS_UNKNOWN, borrow_bytes(content, bytes)};
+    // One dimension of size 0, which TensorFlow's own (proto3) writer leaves out: without a tensor that is null, the
+    // Python reader's dashboard fails.
     Tensorboard__TensorShapeProto__Dim dim = TENSORBOARD__TENSOR_SHAPE_PROTO__DIM__INIT;
     Tensorboard__TensorShapeProto__Dim *dims[] = {&dim};
-    dim.has_size = true; // 0: without a tensor that is null, the Python reader's dashboard fails
     Tensorboard__TensorShapeProto shape = TENSORBOARD__TENSOR_SHAPE_PROTO__INIT;
     shape.n_dim = 1;
     shape.dim = dims;

@@ -1,6 +1,7 @@
 #include "layout.h"
 
 #include "alert_text.h"
+#include "dashboard.h"
 #include "event.h"
 #include "event_path.h"
 #include "fault.h"
@@ -60,7 +61,7 @@ static uint64_t side_records_max(const struct gd_open_run *open_run) {
 }
 
 // Every own tag with its description and every user tag with the longest name, each in an Event of its own, and what
-// is shown beside them.
+// is shown beside them, though never all of it in one step.
 static uint64_t step_records_max(const struct gd_open_run *open_run) {
     uint64_t bytes = GRADIENTD_USER_TAGS_MAX * gd_event_scalar_bytes_max(GRADIENTD_NAME_BYTES_MAX, 0);
     for (int tag = 0; tag < GD_TAG_COUNT; tag++) {
@@ -73,7 +74,7 @@ static uint64_t step_records_max(const struct gd_open_run *open_run) {
         }
     }
     return bytes + series_records_max(open_run) + side_records_max(open_run) + gd_alert_records_max() +
-           gd_subspace_records_max(open_run) + gd_noise_records_max();
+           gd_subspace_records_max(open_run) + gd_noise_records_max() + gd_dashboard_bytes_max(open_run);
 }
 
 static uint64_t side_slots(const struct gd_open_run *open_run, enum gd_side side) {

@@ -37,6 +37,24 @@ struct gd_side_stream {
     uint32_t lags; // how many strides back its snapshots are kept
 };
 
+enum gd_hparam_kind { GD_HPARAM_NUMBER, GD_HPARAM_TEXT, GD_HPARAM_FLAG };
+
+struct gd_hparam {
+    const char *name;
+    const char *text; // of kind TEXT
+    double number;    // of kind NUMBER
+    enum gd_hparam_kind kind;
+    bool flag; // of kind FLAG
+};
+
+// The trainer's own hyperparameters. One heap block; everything it points to lies in the block.
+struct gd_hparams {
+    struct gd_hparam *hparam; // owned
+    uint32_t n_hparams;
+    uint32_t block_bytes;
+    const char *group; // of runs that are to be averaged, NULL: none
+};
+
 struct gd_open_run {
     char run[GRADIENTD_RUN_BYTES_MAX + 1];
     double wall_time;
@@ -66,6 +84,8 @@ struct gd_open_run {
 
     struct gd_group_selection selection; // owned: of the groups that are shown one by one ...
     struct gd_group_series series;       // ... and what it selects
+
+    struct gd_hparams hparams; // owned
 };
 
 // What is shown of each series: a bit per enum gd_group_quantity.

@@ -140,7 +140,10 @@ static bool write_file(png_structp png, png_infop info, const struct gd_png_imag
 
 bool gd_png_write(const struct gd_png_image *image, uint8_t *buffer, size_t capacity) {
     assert(image->width <= GD_PNG_WIDTH_MAX && image->n_colours <= GD_PNG_COLOURS_MAX);
-    struct output output = {.buffer = buffer, .capacity = capacity};
+    struct output output;
+    output.buffer = buffer;
+    output.capacity = capacity;
+    output.used = output.library_used = 0;
 
     png_structp png =
         png_create_write_struct_2(PNG_LIBPNG_VER_STRING, NULL, fail, ignore, &output, take_memory, leave_memory);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dashboard.h"
 #include "fault.h"
 #include "foreign_fd.h"
 #include "history.h"
@@ -30,7 +31,7 @@ uint64_t gd_run_own_bytes(const struct gd_open_run *open_run, const struct gd_la
     uint64_t bytes = gd_open_run_bytes(open_run) + sizeof(struct gd_run) + gd_user_tags_bytes_max() +
                      gd_analysis_bytes(open_run) + gd_side_analysis_bytes(open_run) + gd_scalar_list_bytes(open_run) +
                      GD_RUN_QUEUE_BYTES_MAX;
-    bytes += layout->step_records_max;
+    bytes += layout->step_records_max + gd_dashboard_content_bytes_max(open_run);
     bytes += gd_heatmap_bytes(open_run->max_lag + 1) +
              ((uint64_t)open_run->series.n_series + 1) * sizeof(struct gd_series_norms);
     bytes += 2 * layout->state_bytes; // the run's, and one to compare with when it goes on from its memory
@@ -50,7 +51,8 @@ int gd_run_new_consume(struct gd_open_run *open_run, struct gd_run **ret_run) {
     run->state = calloc(1, run->layout.state_bytes);
     run->records = malloc(run->layout.step_records_max);
     run->series_norms = calloc((size_t)open_run->series.n_series + 1, sizeof(*run->series_norms));
-    if (!run->state || !run->records || !run->series_norms ||
+    run->content = malloc(gd_dashboard_content_bytes_max(open_run));
+    if (!run->state || !run->records || !run->content || !run->series_norms ||
         gd_heatmap_new(open_run->max_lag + 1, &run->heatmap) < 0 || gd_scalar_list_new(open_run, &run->scalars) < 0 ||
         gd_user_tags_new(&run->user_tags) < 0) {
         gd_run_free(run);
@@ -87,6 +89,7 @@ void gd_run_free(struct gd_run *run) {
     gd_heatmap_free(run->heatmap);
     free(run->series_norms);
     free(run->records);
+    free(run->content);
     free(run->state);
     free(run);
 }

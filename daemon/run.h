@@ -76,6 +76,7 @@ struct gd_run {
     struct gd_side_input side_input;
     bool analyses;                        // it has elements to work on
     uint8_t *records;                     // layout.step_records_max bytes
+    uint8_t *content;                     // owned: see dashboard.h
     struct gd_scalar_list *scalars;       // owned: of the Event that is made
     struct gd_heatmap *heatmap;           // owned
     struct gd_series_norms *series_norms; // owned, per series: of the step under way

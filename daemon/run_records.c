@@ -1,5 +1,6 @@
 #include "run_records.h"
 
+#include "dashboard.h"
 #include "diagnostics/adam.h"
 #include "diagnostics/coherence.h"
 #include "diagnostics/health.h"
@@ -90,6 +91,7 @@ size_t gd_run_records_start(struct gd_run *run) {
     struct gd_record_buffer buffer = record_buffer(run);
     run->state->wall_time = run->open_run->wall_time;
     gd_event_append_start(&buffer, run->open_run->wall_time, run->open_run->first_step);
+    gd_dashboard_append_start(&buffer, run->open_run, run->content);
     return buffer.used;
 }
 
@@ -148,6 +150,21 @@ static void append_tensors(struct gd_run *run, const struct gd_submission *snaps
                                         run->open_run->labels_from_model);
 }
 
+// What the first snapshot makes known.
+static void append_session_start(struct gd_run *run, const struct gd_submission *first,
+                                 struct gd_record_buffer *buffer) {
+    const struct gd_adam_rates *rates = gd_run_state_rates(run->state, run->open_run->n_groups);
+    gd_dashboard_append_session_start(buffer, run->open_run, rates, first->batch_size, run->content);
+}
+
+static void append_histograms(const struct gd_submission *snapshot, const struct gd_log2_counts *log2,
+                              struct gd_record_buffer *buffer) {
+    uint64_t gradient[GD_EXPONENTS], step_sizes[GD_EXPONENTS];
+    gd_log2_counts_load(log2, GD_LOG2_GRADIENT, gradient);
+    gd_log2_counts_load(log2, GD_LOG2_STEP_SIZE, step_sizes);
+    gd_dashboard_append_histograms(buffer, snapshot->wall_time, snapshot->step, gradient, step_sizes);
+}
+
 size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *snapshot,
                                const struct gd_analysis_result *result) {
     struct gd_run_state *state = run->state;
@@ -171,7 +188,11 @@ size_t gd_run_records_snapshot(struct gd_run *run, const struct gd_submission *s
     turn_series(run, snapshot, result, writes);
     gd_run_sides_end(run, snapshot);
     list_user_scalars(run, snapshot);
+    if (state->snapshots == 0)
+        append_session_start(run, snapshot, &buffer);
     append_scalars(run, &buffer, snapshot->wall_time, snapshot->step);
+    if (result->log2)
+        append_histograms(snapshot, result->log2, &buffer);
     append_tensors(run, snapshot, &window, values.ends_critical_period, &buffer);
     gd_run_alerts_append(run, snapshot, &buffer);
 
@@ -230,6 +251,9 @@ size_t gd_run_records_end(struct gd_run *run, const struct gd_submission *close)
     bool skipped = close && close->step > state->step;
     if (skipped)
         append_skipped_end(run, close, &buffer);
+    // Of a trainer that went without a word nothing is said: it may come back, and readers keep what was said first.
+    if (close && state->snapshots > 0)
+        gd_dashboard_append_session_end(&buffer, state->wall_time, close->failed);
     gd_event_append_stop(&buffer, state->wall_time, skipped ? close->step : state->step);
     state->ended = 1;
     return buffer.used;

@@ -273,7 +273,7 @@ void gd_tag_describe(enum gd_tag tag, struct gd_tag_text *ret_text) {
     }
 }
 
-static const char *rule_name(unsigned rule) {
+const char *gd_rule_name(unsigned rule) {
     static const char *const names[RULES] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
     assert(rule >= 1 && rule <= RULES);
     return names[rule - 1];
@@ -286,23 +286,32 @@ bool gd_tag_is_adam(enum gd_tag tag) {
 void gd_tag_describe_shadow(unsigned rule, enum gd_tag tag, struct gd_tag_text *ret_text) {
     assert(gd_tag_is_adam(tag));
 
-    snprintf(ret_text->name, sizeof(ret_text->name), "shadow_%s%s", rule_name(rule),
+    snprintf(ret_text->name, sizeof(ret_text->name), "shadow_%s%s", gd_rule_name(rule),
              strchr(texts[tag - GD_TAG_MU].name, '/'));
     ret_text->description = texts[tag - GD_TAG_MU].shadow_description;
 }
 
 bool gd_tag_is_reserved(const char *name) {
-    static const char alerts[] = "alerts/";
-    if (strncmp(name, alerts, sizeof(alerts) - 1) == 0)
-        return true;
-    // The others are of no scalar, so that gd_tag_describe() does not know them.
-    static const char *const reserved[] = {GD_TAG_COSINE_MATRIX, GD_TAG_EIGENVALUES, GD_TAG_CRITICAL_PERIOD};
-    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
-        if (strcmp(name, reserved[i]) == 0)
+    // Ends in '/': whatever begins so. The others are of no scalar, so that gd_tag_describe() does not know them.
+    static const char *const reserved[] = {
+        GD_TAGS_SESSION,
+        "gradientd/",
+        "alerts/",
+        GD_TAG_LAYOUT,
+        GD_TAG_GRADIENT_HISTOGRAM,
+        GD_TAG_STEP_SIZE_HISTOGRAM,
+        GD_TAG_COSINE_MATRIX,
+        GD_TAG_EIGENVALUES,
+        GD_TAG_CRITICAL_PERIOD,
+    };
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        size_t bytes = strlen(reserved[i]);
+        if (strncmp(name, reserved[i], bytes) == 0 && (name[bytes] == '\0' || reserved[i][bytes - 1] == '/'))
             return true;
+    }
     for (unsigned rule = 1; rule <= RULES; rule++) {
         char prefix[GD_TAG_NAME_BYTES];
-        int bytes = snprintf(prefix, sizeof(prefix), "shadow_%s/", rule_name(rule));
+        int bytes = snprintf(prefix, sizeof(prefix), "shadow_%s/", gd_rule_name(rule));
         if (strncmp(name, prefix, (size_t)bytes) == 0)
             return true;
     }

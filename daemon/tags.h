@@ -59,6 +59,13 @@ enum gd_tag {
 #define GD_TAG_COSINE_MATRIX "coherence/cosine_matrix"
 #define GD_TAG_EIGENVALUES "subspace/eigenvalues"
 #define GD_TAG_CRITICAL_PERIOD "fisher/critical_period"
+#define GD_TAG_PAGE "gradientd/how_to_read"
+#define GD_TAG_GRADIENT_HISTOGRAM "gradient/log2_abs"
+#define GD_TAG_STEP_SIZE_HISTOGRAM "adam/log2_step_size"
+#define GD_TAG_LAYOUT "custom_scalars__config__" // as its plugin has it, and those of HParams
+#define GD_TAGS_SESSION "_hparams_/"
+#define GD_TAG_SESSION_START GD_TAGS_SESSION "session_start_info"
+#define GD_TAG_SESSION_END GD_TAGS_SESSION "session_end_info"
 
 enum { GD_TAG_NAME_BYTES = 48 }; // the longest own tag, with its terminating 0
 
@@ -77,8 +84,11 @@ enum { GD_ADAM_TAGS = GD_TAG_STEP_SUM_A - GD_TAG_B_OVER_A }; // so many of them
 // Fills `ret_text` for such a tag of a shadow rule (enum gd_rule).
 void gd_tag_describe_shadow(unsigned rule, enum gd_tag tag, struct gd_tag_text *ret_text);
 
-// Whether a name lies where the daemon writes tags whose names depend on the run: whether they are written or not, no
-// trainer may use them.
+// What a rule (enum gd_rule) is called.
+const char *gd_rule_name(unsigned rule);
+
+// Whether a name lies where the daemon writes what is no scalar of every run: tags whose names depend on the run, text,
+// histograms, what its plugins are told. Whether they are written or not, no trainer may use them.
 bool gd_tag_is_reserved(const char *name);
 
 // A set of named values; a tag without a value has none to show (which is not zero).

@@ -17,6 +17,31 @@ static struct gradientd_optimizer attachment_describe_optimizer(const struct opt
     return optimizer;
 }
 
+enum {
+    COMMON_HPARAMS = 3,
+    HPARAMS_MAX = COMMON_HPARAMS + EXAMPLE_OPTIONS_MAX + ATTACHMENT_HPARAMS_MAX,
+};
+
+// What TensorBoard's HParams tab compares runs by, beside the optimiser, which the daemon knows: the command line and
+// what the example adds. Returns their number.
+static size_t attachment_list_hparams(const struct arguments *arguments, const struct attachment *attachment,
+                                      struct gradientd_hparam hparams[HPARAMS_MAX]) {
+    const struct example *example = arguments->example;
+    size_t n = 0;
+
+    hparams[n++] = gradientd_hparam_number("seed", (double)arguments->seed);
+    hparams[n++] = gradientd_hparam_number("steps", (double)arguments->steps);
+    hparams[n++] = gradientd_hparam_text("schedule", arguments_schedule(arguments));
+    for (size_t i = 0; i < example->n_options; i++) {
+        const struct example_option *option = &example->options[i];
+        hparams[n++] = option->choices ? gradientd_hparam_text(option->name, option->choices[option->value])
+                                       : gradientd_hparam_number(option->name, (double)option->value);
+    }
+    for (size_t i = 0; i < attachment->n_hparams; i++)
+        hparams[n++] = attachment->hparams[i];
+    return n;
+}
+
 struct gradientd_run *attachment_open(const struct arguments *arguments, const struct attachment *attachment) {
     if (arguments->no_gradientd)
         return NULL;
@@ -34,6 +59,9 @@ struct gradientd_run *attachment_open(const struct arguments *arguments, const s
     options.parameter_groups = &parameter_group;
     options.n_parameter_groups = 1;
     options.optimizer = attachment_describe_optimizer(settings);
+    struct gradientd_hparam hparams[HPARAMS_MAX];
+    options.n_hparams = attachment_list_hparams(arguments, attachment, hparams);
+    options.hparams = hparams;
     options.probe_gradients = attachment->probe_gradients;
     options.parameters = attachment->parameters;
     options.outputs = attachment->outputs;

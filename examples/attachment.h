@@ -15,8 +15,12 @@ struct attachment {
     const char *run_suffix;                                               // of the run's name; NULL: none
     struct gradientd_stream_options probe_gradients, parameters, outputs; // as gradientd_options has them
     uint64_t output_examples, outputs_per_example;
+    const struct gradientd_hparam *hparams; // beside those of the command line; NULL: none
+    size_t n_hparams;                       // at most ATTACHMENT_HPARAMS_MAX
     bool labels_from_model;
 };
+
+enum { ATTACHMENT_HPARAMS_MAX = 8 };
 
 // Opens the run the command line asks for. NULL when it asks for none, or, after a warning, when there is no daemon:
 // the client takes a NULL run everywhere, so the training is the same.

@@ -72,7 +72,14 @@ static void session_evaluate(struct session *session, int64_t step, struct gradi
 static struct gradientd_run *session_attach(const struct session *session, const struct arguments *arguments) {
     struct gradientd_group groups[MLP_TENSORS];
     digits_training_describe(&session->training, groups);
-    return attachment_open(arguments, &(struct attachment){.groups = groups, .n_groups = MLP_TENSORS});
+    struct gradientd_hparam hparams[] = {
+        gradientd_hparam_text("model", "64-64-32-10"),
+        gradientd_hparam_number("batch_size", DIGITS_BATCH),
+    };
+    return attachment_open(arguments, &(struct attachment){.groups = groups,
+                                                           .n_groups = MLP_TENSORS,
+                                                           .hparams = hparams,
+                                                           .n_hparams = sizeof(hparams) / sizeof(hparams[0])});
 }
 
 static void session_train(struct session *session, int64_t steps, struct gradientd_run *run) {

@@ -130,7 +130,11 @@ int main(int argc, char **argv) {
     }
 
     struct gradientd_group groups[] = {{.name = "x", .numel = descent.n}};
-    struct gradientd_run *run = attachment_open(&arguments, &(struct attachment){.groups = groups, .n_groups = 1});
+    struct gradientd_hparam hparams[] = {gradientd_hparam_text("model", "x1^2 / 2 + x2^2 / 20"),
+                                         gradientd_hparam_number("noise_variance", 1.0)};
+    struct gradientd_run *run =
+        attachment_open(&arguments,
+                        &(struct attachment){.groups = groups, .n_groups = 1, .hparams = hparams, .n_hparams = 2});
     descent_run(&descent, arguments.steps, run);
 
     printf("loss %.4g at x = (%.17g, %.17g)\n", descent_loss(&descent), descent.x[0], descent.x[1]);

@@ -56,7 +56,7 @@ LAYERS = {
     # computing: step sums, and what follows from them
     "kernels": layer(
         "daemon/kernels",
-        "avx2 avx512 chunk_sums differences dispatch exponents fused fused_blocks kernels neon scalar sse4",
+        "avx2 avx512 chunk_sums differences dispatch exponents fused fused_blocks kernels neon scalar sse4 step_sizes",
         "numbers",
         pure=True,
     ),
@@ -67,7 +67,7 @@ LAYERS = {
         pure=True,
     ),
     # writing
-    "event": layer("daemon", "event event_record event_tensor", "base", "protobuf"),
+    "event": layer("daemon", "event event_record event_tensor", "base names", "protobuf"),
     "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
     # images: numbers in, the bytes of a PNG file out
     "images": layer("daemon", "heatmap png_image", libraries="png zlib"),
@@ -80,25 +80,32 @@ LAYERS = {
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
     "decode": layer(
         "daemon",
-        "decode decode_noise decode_open_run decode_optimizer decode_selection decode_streams decode_thresholds",
+        "decode decode_hparams decode_noise decode_open_run decode_optimizer decode_selection decode_streams decode_thresholds",
         "protocol base arena frames group_names messages",
+        "protobuf",
+    ),
+    # what TensorBoard is told of a run beside its scalars
+    "dashboard": layer(
+        "daemon",
+        "charts dashboard hparams log2_histogram page shown",
+        "protocol names kernels diagnostics event messages",
         "protobuf",
     ),
     # a run: state, computation, records; it knows neither a connection nor the wire
     "user_tags": layer("daemon", "user_tags", "protocol base names"),
     "tensors": layer("daemon", "noise_records subspace_records", "names diagnostics event images messages"),
     "memory": layer(
-        "daemon", "history layout memory run_state", "protocol base names diagnostics event messages alert_texts tensors"
+        "daemon", "history layout memory run_state", "protocol base names diagnostics event messages alert_texts tensors dashboard"
     ),
     "analysis": layer(
         "daemon",
-        "adam_track analysis chunk_record side_analysis start_vector",
+        "adam_track analysis chunk_record log2_counts side_analysis start_vector",
         "numbers base kernels diagnostics messages memory"
     ),
     "run": layer(
         "daemon",
         "run run_accept run_alerts run_noise run_records run_resume run_sides run_subspace scalar_list",
-        "protocol base numbers names diagnostics event images files messages alert_texts tensors user_tags memory analysis",
+        "protocol base numbers names diagnostics event images files messages alert_texts tensors dashboard user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
     "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),
@@ -112,7 +119,7 @@ LAYERS = {
     # beside the daemon
     "client": layer(
         "client",
-        "alerts attach check connect copy describe descriptor elements event_path gather inline internal link memory open "
+        "alerts attach check connect copy describe descriptor elements event_path gather hparams inline internal link memory open "
         "options output private_daemon reconnect renew room sides signals start submit warning wire",
         "client_api protocol base frames user_tags",
         "protobuf zlib",

@@ -63,6 +63,7 @@ bool gd_subspace_spectrum(const struct gd_gram *gram, struct gd_spectrum *ret_sp
     double a[GD_WINDOW_MAX * GD_WINDOW_MAX], trace = trace_of(gram);
     uint32_t n = gram->size;
 
+    assert(n >= 2 && n <= GD_WINDOW_MAX);
     if (!(trace > 0.0) || !isfinite(trace))
         return false;
     ret_spectrum->size = n;

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "element_type.h"
 
@@ -11,6 +12,13 @@ enum {
     GD_EXPONENT_SMALL = 0,    // ... but for zeros and what is subnormal as a float
     GD_EXPONENT_SPECIAL = 255 // ... and infinities and NaN
 };
+
+// The index of a value's count.
+static inline uint8_t gd_exponent_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    return bits >> 23 & 0xff;
+}
 
 // Adds elements of `type`, aligned to their element, to `counts`: of the `elems` there are, the first block of
 // GD_FLUSH_ELEMS in each `every` blocks (1: all), and what there is of a last one. Thread-safe for counts of one's own.

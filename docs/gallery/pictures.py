@@ -44,6 +44,10 @@ SECTIONS = {
             with_header=True,
         ),
         Picture("images", tab="images", height=640),
+        Picture("custom_scalars", tab="custom_scalars", height=640),
+        Picture("histograms", tab="histograms", height=640),
+        Picture("hparams", tab="hparams", height=400),
+        Picture("text", tab="text", height=640),
     ],
     "quadratic": [
         Picture("quadratic", pinned=("coherence/cosine_lag1", "coherence/cosine_lag5", "loss"), smoothing=0.9),

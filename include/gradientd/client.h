@@ -131,6 +131,47 @@ struct gradientd_optimizer {
     double learning_rate_decay; // adagrad: rate a / (1 + (t - 1) decay)
 };
 
+enum gradientd_hparam_kind {
+    GRADIENTD_HPARAM_NUMBER = 0,
+    GRADIENTD_HPARAM_TEXT,
+    GRADIENTD_HPARAM_FLAG,
+};
+
+// One of the run's hyperparameters, by which TensorBoard's HParams tab compares runs.
+struct gradientd_hparam {
+    const char *name; // UTF-8, 1 to 255 bytes, no control characters
+    enum gradientd_hparam_kind kind;
+    double number;    // of kind NUMBER, finite
+    const char *text; // of kind TEXT: UTF-8, at most 1,023 bytes, no control characters
+    bool flag;        // of kind FLAG
+};
+
+static inline struct gradientd_hparam gradientd_hparam_number(const char *name, double number) {
+    struct gradientd_hparam hparam;
+    memset(&hparam, 0, sizeof(hparam));
+    hparam.name = name;
+    hparam.number = number;
+    return hparam;
+}
+
+static inline struct gradientd_hparam gradientd_hparam_text(const char *name, const char *text) {
+    struct gradientd_hparam hparam;
+    memset(&hparam, 0, sizeof(hparam));
+    hparam.name = name;
+    hparam.kind = GRADIENTD_HPARAM_TEXT;
+    hparam.text = text;
+    return hparam;
+}
+
+static inline struct gradientd_hparam gradientd_hparam_flag(const char *name, bool flag) {
+    struct gradientd_hparam hparam;
+    memset(&hparam, 0, sizeof(hparam));
+    hparam.name = name;
+    hparam.kind = GRADIENTD_HPARAM_FLAG;
+    hparam.flag = flag;
+    return hparam;
+}
+
 // One named slice of the parameter vector: a tensor or a layer. Slices follow one another in the order of the table.
 struct gradientd_group {
     const char *name;         // UTF-8, 1 to 255 bytes, no control characters
@@ -191,6 +232,13 @@ struct gradientd_options {
     size_t n_exclude;
     uint32_t fold_depth;
 
+    // For TensorBoard's HParams tab: at most 256, each name once. optimizer, learning_rate, beta2, eps and batch_size
+    // are there by themselves, as far as the run has them, unless one of these has the name. Runs of the same
+    // hparams_group (NULL: none) are shown as one, averaged: those that differ in their seed alone.
+    const struct gradientd_hparam *hparams;
+    size_t n_hparams;
+    const char *hparams_group;
+
     // A start in mid-training: what the optimiser's state holds before the first step, so that the adam/ tags are exact
     // from there; without it they wait until their second moment has forgotten the start, or stay absent. One pointer a
     // slice, to numel floats; a NULL entry is all zeros. For adam, adamw, rmsprop, adagrad and amsgrad the elements of
@@ -202,14 +250,15 @@ struct gradientd_options {
     // The first step that will be submitted, at least 0; a later one after a restart from a checkpoint. It must be
     // true: TensorBoard drops what earlier files of the run have from this step on.
     int64_t first_step;
-    uint32_t stride;    // lag m is the step m strides earlier; where all steps are sent, every stride-th has all lags
-                        // Above 1, each step should state its optimizer_step.
-    double wall_time;   // seconds since the epoch, of the file's first records; 0: now
+    uint32_t stride;  // lag m is the step m strides earlier; where all steps are sent, every stride-th has all lags
+                      // Above 1, each step should state its optimizer_step.
+    double wall_time; // seconds since the epoch, of the file's first records; 0: now
 
     // Streams beside the gradient, see gradientd_step. Lags and distances are taken between snapshots `stride` steps
     // apart; those of two streams, such as function against parameter distance, where both have the same stride.
     struct gradientd_stream_options probe_gradients, parameters, outputs;
-    uint64_t output_examples, outputs_per_example; // of `outputs`: the fixed examples, and the network's outputs on each
+    uint64_t output_examples,
+        outputs_per_example; // of `outputs`: the fixed examples, and the network's outputs on each
 
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
@@ -268,6 +317,7 @@ struct gradientd_scalar {
     float value;
 };
 
+// Shown in the HParams tab. A trainer that goes without gradientd_close() has none there.
 enum gradientd_outcome {
     GRADIENTD_SUCCESS = 1,
     GRADIENTD_FAILURE = 2,

@@ -19,12 +19,14 @@ enum {
     GRADIENTD_RUN_BYTES_MAX = 1023,        // of a run's name: a path still fits PATH_MAX with its logdir
     GRADIENTD_LAG_MAX = 32,                // beyond it the slots outweigh the model and its optimiser
     GRADIENTD_INFLIGHT_MAX = 64,
-    GRADIENTD_USER_TAGS_MAX = 1024,    // a run's own scalars; bounds the outbox
-    GRADIENTD_PER_GROUP_DEFAULT = 8,   // series a run has per group without being asked: keeps it under 60 tags
-    GRADIENTD_PER_GROUP_MAX = 4096,    // groups shown one by one; bounds the outbox
-    GRADIENTD_FOLD_DEPTH_MAX = 255,    // components of a name: more than the longest can have
-    GRADIENTD_PATTERNS_MAX = 64,       // of group names, include and exclude each
-    GRADIENTD_SQUARED_NORMS_MAX = 64,  // of smaller batches in a step ...
-    GRADIENTD_GROUP_NORMS_MAX = 65536, // ... and of groups in all of them: half of a message
-    GRADIENTD_FDS_MAX = 3,             // an Attach: memory, event file, pidfd
+    GRADIENTD_USER_TAGS_MAX = 1024,         // a run's own scalars; bounds the outbox
+    GRADIENTD_PER_GROUP_DEFAULT = 8,        // series a run has per group without being asked: keeps it under 60 tags
+    GRADIENTD_PER_GROUP_MAX = 4096,         // groups shown one by one; bounds the outbox
+    GRADIENTD_FOLD_DEPTH_MAX = 255,         // components of a name: more than the longest can have
+    GRADIENTD_PATTERNS_MAX = 64,            // of group names, include and exclude each
+    GRADIENTD_SQUARED_NORMS_MAX = 64,       // of smaller batches in a step ...
+    GRADIENTD_GROUP_NORMS_MAX = 65536,      // ... and of groups in all of them: half of a message
+    GRADIENTD_HPARAMS_MAX = 256,            // more columns than anybody compares runs by
+    GRADIENTD_HPARAM_TEXT_BYTES_MAX = 1023, // a cell of that table; all of them fit a message
+    GRADIENTD_FDS_MAX = 3,                  // an Attach: memory, event file, pidfd
 };

@@ -58,8 +58,9 @@ check_alerts() {
         texts=$(grep -ac 'alerts/' "$work_dir/healthy/$name"/events.out.tfevents.*) || true
         [[ $texts == 0 ]] || fail "$name raises an alert"
     done
-    "$digits" --logdir "$work_dir/unhealthy" --optimizer sgd --learning-rate 0.2 --max-stall 60 >"$work_dir/unhealthy-sgd"
-    grep -aq 'alerts/cosine' "$work_dir/unhealthy/digits-sgd"/events.out.tfevents.* || fail "too large a rate raises none"
+    "$digits" --logdir "$work_dir/steep" --optimizer sgd --learning-rate 0.2 --max-stall 60 >"$work_dir/steep-sgd"
+    grep -aq 'alerts/cosine' "$work_dir/steep/digits-sgd"/events.out.tfevents.* ||
+        fail "too large a rate raises no alert"
 }
 
 check_quadratic() {

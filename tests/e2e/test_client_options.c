@@ -31,6 +31,15 @@ static const char *const empty_pattern[] = {""};
 static const char *const long_pattern[] = {"*", LONG_NAME};
 static const char *const no_utf8_pattern[] = {"\xc3"};
 static const float *const no_vectors[] = {NULL, NULL};
+static const struct gradientd_hparam unnamed_hparam[] = {{.name = ""}};
+static const struct gradientd_hparam nameless_hparam[] = {{.number = 1.0}};
+static const struct gradientd_hparam twice[] = {{.name = "a"}, {.name = "b"}, {.name = "a"}};
+static const struct gradientd_hparam nan_hparam[] = {{.name = "a"}, {.name = "b", .number = (double)NAN}};
+static const struct gradientd_hparam textless_hparam[] = {{.name = "a", .kind = GRADIENTD_HPARAM_TEXT}};
+static const struct gradientd_hparam long_hparam[] = {
+    {.name = "a", .kind = GRADIENTD_HPARAM_TEXT, .text = LONG_NAME LONG_NAME LONG_NAME LONG_NAME}};
+static const struct gradientd_hparam control_hparam[] = {{.name = "a", .kind = GRADIENTD_HPARAM_TEXT, .text = "a\tb"}};
+static const struct gradientd_hparam unknown_hparam[] = {{.name = "a", .kind = (enum gradientd_hparam_kind)3}};
 static const struct gradientd_parameter_group bad_beta2[] = {{.beta2 = 1.0}};
 static const struct gradientd_parameter_group nan_start_rate[] = {{.start_learning_rate = (double)NAN}};
 static const struct gradientd_parameter_group nan_beta2[] = {{.beta2 = (double)NAN}};
@@ -116,6 +125,18 @@ SPOIL(fold_depth_large, options->fold_depth = 256)
 SPOIL(exclude_many, options->exclude = patterns; options->n_exclude = 65)
 SPOIL(exclude_missing, options->n_exclude = 1)
 SPOIL(exclude_empty, options->exclude = empty_pattern; options->n_exclude = 1)
+SPOIL(hparams_many, options->hparams = twice; options->n_hparams = 257)
+SPOIL(hparams_missing, options->n_hparams = 1)
+SPOIL(hparam_unnamed, options->hparams = unnamed_hparam; options->n_hparams = 1)
+SPOIL(hparam_nameless, options->hparams = nameless_hparam; options->n_hparams = 1)
+SPOIL(hparam_twice, options->hparams = twice; options->n_hparams = 3)
+SPOIL(hparam_nan, options->hparams = nan_hparam; options->n_hparams = 2)
+SPOIL(hparam_textless, options->hparams = textless_hparam; options->n_hparams = 1)
+SPOIL(hparam_long, options->hparams = long_hparam; options->n_hparams = 1)
+SPOIL(hparam_control, options->hparams = control_hparam; options->n_hparams = 1)
+SPOIL(hparam_unknown, options->hparams = unknown_hparam; options->n_hparams = 1)
+SPOIL(hparams_group_empty, options->hparams_group = "")
+SPOIL(hparams_group_long, options->hparams_group = LONG_NAME)
 SPOIL(inline_large, options->transport = GRADIENTD_INLINE; options->groups = large; options->n_groups = 2)
 SPOIL(inline_overflow, options->transport = GRADIENTD_INLINE; options->groups = overflowing; options->n_groups = 2)
 SPOIL(inline_half_large, options->transport = GRADIENTD_INLINE_DEFLATED; options->groups = large; options->n_groups = 2;
@@ -198,6 +219,18 @@ static const struct spoiling spoilings[] = {
     {exclude_many, EINVAL, {"n_exclude is 65", "64"}},
     {exclude_missing, EINVAL, {"exclude is missing"}},
     {exclude_empty, EINVAL, {"exclude[0] has 0 bytes", "255"}},
+    {hparams_many, EINVAL, {"n_hparams is 257", "256"}},
+    {hparams_missing, EINVAL, {"hparams is missing", "n_hparams is 1"}},
+    {hparam_unnamed, EINVAL, {"hparams[0].name has 0 bytes", "255"}},
+    {hparam_nameless, EINVAL, {"hparams[0].name is missing", "255"}},
+    {hparam_twice, EINVAL, {"hparams[2].name is that of hparams[0], a", "once"}},
+    {hparam_nan, EINVAL, {"hparams[1].number is nan", "finite"}},
+    {hparam_textless, EINVAL, {"hparams[0].text is missing", "TEXT"}},
+    {hparam_long, EINVAL, {"hparams[0].text has 1024 bytes", "1023"}},
+    {hparam_control, EINVAL, {"hparams[0].text has 3 bytes", "control characters"}},
+    {hparam_unknown, EINVAL, {"hparams[0].kind is 3", "0 and 2"}},
+    {hparams_group_empty, EINVAL, {"hparams_group has 0 bytes", "255"}},
+    {hparams_group_long, EINVAL, {"hparams_group has 256 bytes", "255"}},
     {inline_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},
     {inline_overflow, EINVAL, {"groups[1].numel is 18446744073709551615", "transport inline", "268435456"}},
     {inline_half_large, EINVAL, {"groups[1].numel is 268435456", "transport inline", "268435456"}},

@@ -215,9 +215,10 @@ static struct span region_span(const struct attach_rig *rig, enum attach_region 
         return (struct span){layout->user_tags_offset, TAGS_KEPT * (GRADIENTD_NAME_BYTES_MAX + 1)};
     case REGION_EVENT_NAME:
         return (struct span){layout->event_name_offset, GD_EVENT_NAME_BYTES};
-    case REGION_NORMS:
-        return (struct span){layout->group_norms_offset,
-                             (uint64_t)layout->slots * rig->run->open_run->n_groups * sizeof(double)};
+    case REGION_NORMS: // of groups, then the sums of slots
+        return (struct span){layout->group_norms_offset, layout->slot_sums_offset +
+                                                             layout->slots * layout->slot_sums_bytes -
+                                                             layout->group_norms_offset};
     case REGION_SECOND_MOMENTS:
         return (struct span){layout->second_moment_offset[0][half][0],
                              layout->state_arrays[0] > 0 ? layout->second_moment_bytes : 0};

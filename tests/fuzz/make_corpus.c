@@ -136,6 +136,8 @@ static void write_snapshots(void) {
         Gradientd__StreamElements *streams[] = {&elements};
         Gradientd__ParameterGroupStep rates = GRADIENTD__PARAMETER_GROUP_STEP__INIT;
         Gradientd__ParameterGroupStep *rate_pointers[] = {&rates, &rates};
+        Gradientd__SquaredNorm norm = GRADIENTD__SQUARED_NORM__INIT, *norms[] = {&norm, &norm};
+        double group_norms[2] = {1.0, 1e30};
         Gradientd__Snapshot body = GRADIENTD__SNAPSHOT__INIT;
         Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
 
@@ -161,6 +163,15 @@ static void write_snapshots(void) {
         body.scalars = scalar_pointers;
         body.has_skipped = kind & 4;
         body.skipped = 1000;
+        body.has_batch_size = body.has_clip_factor = kind & 2;
+        body.batch_size = 64.0;
+        body.clip_factor = 0.5;
+        norm.batch_size = 8.0;
+        norm.value = 2.5;
+        norm.n_per_group = kind & 4 ? 2 : 0;
+        norm.per_group = group_norms;
+        body.n_squared_norms = kind & 2;
+        body.squared_norms = norms;
         message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_SNAPSHOT;
         message.snapshot = &body;
         snprintf(name, sizeof(name), "snapshot%d", kind);

@@ -145,6 +145,8 @@ struct snapshot {
     Gradientd__StreamElements elements, sides[GD_SIDES], *streams[1 + GD_SIDES];
     Gradientd__ParameterGroupStep rates, *parameter_groups[2];
     Gradientd__Scalar scalar, *scalars[1];
+    Gradientd__SquaredNorm norm, *squared_norms[1];
+    double group_norms[2];
     uint8_t present[1];
 };
 
@@ -157,6 +159,7 @@ static void init_snapshot(struct session_client *client, struct snapshot *snapsh
         .elements = GRADIENTD__STREAM_ELEMENTS__INIT,
         .rates = GRADIENTD__PARAMETER_GROUP_STEP__INIT,
         .scalar = GRADIENTD__SCALAR__INIT,
+        .norm = GRADIENTD__SQUARED_NORM__INIT,
     };
     session_client_read(client);
     client->step = client->step < 0 ? memory->open_run->first_step : client->step + 1;
@@ -173,6 +176,21 @@ static void init_snapshot(struct session_client *client, struct snapshot *snapsh
     snapshot->message.n_parameter_groups = 2;
     snapshot->message.parameter_groups = snapshot->parameter_groups;
     snapshot->message.scalars = snapshot->scalars;
+}
+
+// A batch, and one of half its size.
+static void add_batch(struct snapshot *snapshot, bool per_group) {
+    Gradientd__Snapshot *message = &snapshot->message;
+    message->has_batch_size = message->has_clip_factor = true;
+    message->batch_size = 32.0;
+    message->clip_factor = 0.5;
+    message->n_squared_norms = 1;
+    message->squared_norms = snapshot->squared_norms;
+    snapshot->squared_norms[0] = &snapshot->norm;
+    snapshot->norm.batch_size = 16.0;
+    snapshot->norm.value = 3.0;
+    snapshot->norm.n_per_group = per_group ? 2 : 0;
+    snapshot->norm.per_group = snapshot->group_norms;
 }
 
 // 0: nothing out of the ordinary.
@@ -196,6 +214,8 @@ static void change_snapshot(struct session_client *client, struct snapshot *snap
         message->n_parameter_groups = 1;
     if (options & 32)
         message->n_scalars = 1;
+    if (options & 64)
+        add_batch(snapshot, options & 128);
     message->has_skipped = options & 64;
     message->skipped = 1;
     if (options & 128)

@@ -44,6 +44,15 @@ class TensorBoard:
         except urllib.error.URLError:
             return None  # not loaded yet
 
+    def post_json(self, path, body):
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.address + path, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            return None  # not loaded yet
+
     def series(self, tag):
         """run -> [(step, wall time, value)]."""
         requests = json.dumps([{"plugin": "scalars", "tag": tag}])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 from tensorboard.compat.proto import event_pb2
+from tensorboard.util import tensor_util
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -69,6 +70,16 @@ def read_tensors(path):
     return found
 
 
+def read_tensor(path, tag):
+    """[(step, wall time, array)] of a tag that is no scalar."""
+    found = []
+    for event in read_events(path):
+        for value in event.summary.value:
+            if value.tag == tag and value.HasField("tensor"):
+                found.append((event.step, event.wall_time, tensor_util.make_ndarray(value.tensor)))
+    return found
+
+
 def collect_scalars(events):
     """tag -> Series."""
     series = {}
@@ -112,5 +123,5 @@ def read_descriptions(path):
 def last_step(path):
     """The last step with a value in a file that is being written, or None."""
     found, _ = split_records(path.read_bytes())
-    steps = [event.step for event in map(event_pb2.Event.FromString, found) if event.summary.value]
+    steps = [event.step for event in map(event_pb2.Event.FromString, found) if scalars_of(event)]
     return max(steps, default=None)

@@ -73,7 +73,7 @@ def test_same_bytes_as_closed_run(daemon, tmp_path):
     closed = train(run, records, daemon.socket, tmp_path / "closed")
     exited = train(run, records, daemon.socket, tmp_path / "exited", end="exit")
     assert_whole(exited)
-    steps = read_records(closed)[:-1]
+    steps = read_records(closed)[:-2]  # without the outcome and the end
     assert read_records(exited)[: len(steps)] == steps
 
 

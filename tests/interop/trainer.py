@@ -71,6 +71,8 @@ class Run:
     start_second_moment: list | None = None  # f32 arrays, one per group
     start_second_moment_max: list | None = None  # with amsgrad
     start_optimizer_step: int = 0
+    hparams: dict = field(default_factory=dict)  # name -> number, text or flag
+    hparams_group: str | None = None
     probe_gradients: SideStream | None = None
     parameters: SideStream | None = None
     outputs: SideStream | None = None
@@ -223,6 +225,12 @@ def _describe(run, socket, logdir, extra):
     for name, side in run.sides().items():
         shape = f" {run.output_examples} {run.outputs_per_example}" if name == "outputs" else ""
         lines.append(f"{name} {side.stride} {side.element_type}{shape}")
+    for name, value in run.hparams.items():
+        kind = "flag" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+        shown = value if kind == "text" else str(value).lower() if kind == "flag" else repr(value)
+        lines.append(f"hparam {kind} {name} {shown}")
+    if run.hparams_group is not None:
+        lines.append(f"hparams_group {run.hparams_group}")
     if run.start_second_moment is not None:
         lines.append(f"start_optimizer_step {run.start_optimizer_step}")
     for p in run.parameter_groups:
@@ -243,7 +251,8 @@ def build_path(path):
 
 
 class Trainer:
-    """A trainer process with an open run. `end`: close, exit (without closing) or kill (SIGKILL itself)."""
+    """A trainer process with an open run. `end`: close, failure (closes with that), exit (without
+    closing) or kill (SIGKILL itself)."""
 
     def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False):
         self.echo = echo

@@ -37,9 +37,10 @@ enum {
 };
 
 enum feed_end {
-    FEED_END_CLOSE, // gradientd_close(SUCCESS)
-    FEED_END_EXIT,  // _exit() with the run open
-    FEED_END_KILL,  // SIGKILL with the run open
+    FEED_END_CLOSE,   // gradientd_close(SUCCESS)
+    FEED_END_EXIT,    // _exit() with the run open
+    FEED_END_KILL,    // SIGKILL with the run open
+    FEED_END_FAILURE, // gradientd_close(FAILURE)
 };
 
 struct feed {
@@ -58,6 +59,7 @@ struct feed {
     enum gradientd_rule shadow_rules[RULES];
     char *include[PATTERNS_MAX];
     char *exclude[PATTERNS_MAX];
+    struct gradientd_hparam *hparams;
     bool starts;
     float **start_vectors[2]; // one per group each
     bool *present;
@@ -184,8 +186,27 @@ static void feed_parse_bias_correction(struct feed *feed, const char *value) {
 }
 
 static void feed_parse_end(struct feed *feed, const char *value) {
-    static const char *const ends[] = {"close", "exit", "kill"};
-    feed->end = (enum feed_end)feed_name_index("end", value, ends, 3);
+    static const char *const ends[] = {"close", "exit", "kill", "failure"};
+    feed->end = (enum feed_end)feed_name_index("end", value, ends, 4);
+}
+
+static void feed_parse_hparam(struct feed *feed, const char *value) {
+    static const char *const kinds[] = {"number", "text", "flag"};
+    char kind[TAG_BYTES];
+    char name[TAG_BYTES];
+    int at = 0;
+    if (sscanf(value, "%255s %255s%n", kind, name, &at) != 2 || value[at] != ' ')
+        feed_fail("hparam KIND NAME VALUE", value);
+
+    size_t i = feed->options.n_hparams++;
+    feed->hparams = feed_grow(feed->hparams, i + 1, sizeof(*feed->hparams));
+    feed->hparams[i] = (struct gradientd_hparam){
+        .name = feed_copy(name),
+        .kind = (enum gradientd_hparam_kind)feed_name_index("hparam", kind, kinds, 3),
+        .number = strtod(value + at, NULL),
+        .text = feed_copy(value + at + 1),
+        .flag = strcmp(value + at, " true") == 0,
+    };
 }
 
 static bool feed_parse_text(struct feed *feed, const char *key, const char *value) {
@@ -205,6 +226,7 @@ static bool feed_parse_text(struct feed *feed, const char *key, const char *valu
         {"per_group", feed_parse_per_group},
         {"include", feed_parse_include},
         {"exclude", feed_parse_exclude},
+        {"hparam", feed_parse_hparam},
     };
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
         if (strcmp(keys[i].key, key) == 0) {
@@ -213,8 +235,9 @@ static bool feed_parse_text(struct feed *feed, const char *key, const char *valu
         }
     }
 
-    const char **paths[] = {&feed->options.socket, &feed->options.logdir, &feed->options.run};
-    const char *const names[] = {"socket", "logdir", "run"};
+    const char **paths[] = {&feed->options.socket, &feed->options.logdir, &feed->options.run,
+                            &feed->options.hparams_group};
+    const char *const names[] = {"socket", "logdir", "run", "hparams_group"};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         if (strcmp(names[i], key) == 0) {
             *paths[i] = feed_copy(value);
@@ -452,6 +475,7 @@ static void feed_open(struct feed *feed) {
     options->shadow_rules = feed->shadow_rules;
     options->include = (const char *const *)feed->include;
     options->exclude = (const char *const *)feed->exclude;
+    options->hparams = feed->hparams;
     options->connect_timeout = 30;
     options->max_stall = 60; // nothing is skipped, so that what is expected of a file is known
     options->close_timeout = 60;
@@ -480,7 +504,7 @@ static void feed_end(struct feed *feed) {
         _exit(0);
     if (feed->end == FEED_END_KILL)
         raise(SIGKILL);
-    int result = gradientd_close(feed->run, GRADIENTD_SUCCESS);
+    int result = gradientd_close(feed->run, feed->end == FEED_END_FAILURE ? GRADIENTD_FAILURE : GRADIENTD_SUCCESS);
     feed->run = NULL;
     feed_check(feed, "gradientd_close", result);
 }
@@ -496,6 +520,11 @@ static void feed_free(struct feed *feed) {
     }
     for (size_t i = 0; i < SQUARED_NORMS_MAX; i++)
         free(feed->group_norms[i]);
+    for (size_t i = 0; i < feed->options.n_hparams; i++) {
+        free((void *)(uintptr_t)feed->hparams[i].name);
+        free((void *)(uintptr_t)feed->hparams[i].text);
+    }
+    free(feed->hparams);
     feed_free_start_vectors(feed);
     feed_sides_deinit(&feed->sides);
     free(feed->gradients);
@@ -509,6 +538,7 @@ static void feed_free(struct feed *feed) {
     free((void *)(uintptr_t)feed->options.socket);
     free((void *)(uintptr_t)feed->options.logdir);
     free((void *)(uintptr_t)feed->options.run);
+    free((void *)(uintptr_t)feed->options.hparams_group);
 }
 
 int main(void) {

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +61,19 @@ void make_open_run(void) {
     m.open_run.groups = 2;
     put_group(100, 0, 0, "weight");
     put_group(10, 1, 3, "bias");
+}
+
+void put_hparams(size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        gradientd__hparam__init(&m.hparam[i]);
+        m.hparams[i] = &m.hparam[i];
+        snprintf(m.hparam_names[i], sizeof(m.hparam_names[i]), "%zu", i);
+        m.hparam[i].name = m.hparam_names[i];
+        m.hparam[i].value_case = GRADIENTD__HPARAM__VALUE_NUMBER;
+        m.hparam[i].number = (double)i / 2;
+    }
+    m.open_run.hparams = m.hparams;
+    m.open_run.n_hparams = n;
 }
 
 static void make_scalar_list(void) {

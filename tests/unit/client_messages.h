@@ -13,7 +13,8 @@ enum {
     SCALARS_MAX = 1025,
     PARAMETER_GROUPS_MAX = 4097,
     SQUARED_NORMS_MAX = 65,
-    GROUP_NORMS_MAX = 65537
+    GROUP_NORMS_MAX = 65537,
+    HPARAMS_MAX = 257
 };
 
 // The parts of one message point at one another.
@@ -30,7 +31,10 @@ struct message {
     Gradientd__StreamKind start_streams[3];
     char *patterns[65];
     Gradientd__Rule shadow_rules[6];
-    Gradientd__RuleThresholds thresholds; // in no message until a test puts it there
+    Gradientd__RuleThresholds thresholds;  // in no message until a test puts it there
+    Gradientd__HParam hparam[HPARAMS_MAX]; // see put_hparams()
+    Gradientd__HParam *hparams[HPARAMS_MAX];
+    char hparam_names[HPARAMS_MAX][8];
 
     Gradientd__Attach attach;
     Gradientd__Snapshot snapshot;
@@ -72,6 +76,9 @@ void put_squared_norms(size_t n, size_t n_per_group);
 
 // Adds an entry to the group table.
 void put_group(uint64_t numel, uint32_t parameter_group, uint32_t step_lag, const char *name);
+
+// Gives OpenRun `n` hyperparameters, numbers named "0", "1", ...
+void put_hparams(size_t n);
 
 // What the last decoding used and gave.
 extern struct gd_arena arena;

@@ -190,8 +190,20 @@ void submit_close(uint64_t sequence) {
     submit_good(new_block(GD_SUBMISSION_CLOSE, sequence, 0));
 }
 
-Tensorboard__Event *events[EVENTS_MAX];
-size_t n_events;
+Tensorboard__Event *events[EVENTS_MAX], *tensors[EVENTS_MAX];
+size_t n_events, n_tensors;
+
+static bool is_tensor(const Tensorboard__Event *event) {
+    return event->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY &&
+           event->summary->value[0]->value_case == TENSORBOARD__SUMMARY__VALUE__VALUE_TENSOR;
+}
+
+static void keep_event(Tensorboard__Event *event) {
+    bool apart = is_tensor(event);
+    size_t *count = apart ? &n_tensors : &n_events;
+    cr_assert(*count < EVENTS_MAX);
+    (apart ? tensors : events)[(*count)++] = event;
+}
 
 void read_events(void) {
     work();
@@ -210,10 +222,9 @@ void read_events(void) {
     int result;
     gd_record_reader_init(&reader, stream);
     while ((result = gd_record_read(&reader, &data, &bytes)) == GD_RECORD_READ) {
-        cr_assert(n_events < EVENTS_MAX);
-        events[n_events] = tensorboard__event__unpack(NULL, bytes, data);
-        cr_assert_not_null(events[n_events], "event %zu", n_events);
-        n_events++;
+        Tensorboard__Event *event = tensorboard__event__unpack(NULL, bytes, data);
+        cr_assert_not_null(event, "event %zu", n_events);
+        keep_event(event);
     }
     cr_assert_eq(result, GD_RECORD_END);
     gd_record_reader_deinit(&reader);
@@ -223,7 +234,9 @@ void read_events(void) {
 void free_events(void) {
     for (size_t i = 0; i < n_events; i++)
         tensorboard__event__free_unpacked(events[i], NULL);
-    n_events = 0;
+    for (size_t i = 0; i < n_tensors; i++)
+        tensorboard__event__free_unpacked(tensors[i], NULL);
+    n_events = n_tensors = 0;
 }
 
 void drop_tensors(void) {
@@ -243,6 +256,13 @@ const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, con
     for (size_t i = 0; event->what_case == TENSORBOARD__EVENT__WHAT_SUMMARY && i < event->summary->n_value; i++)
         if (strcmp(event->summary->value[i]->tag, tag) == 0)
             return event->summary->value[i];
+    return NULL;
+}
+
+const Tensorboard__Summary__Value *tensor_at(const char *tag, int64_t step) {
+    for (size_t i = 0; i < n_tensors; i++)
+        if (strcmp(tensors[i]->summary->value[0]->tag, tag) == 0 && (step < 0 || tensors[i]->step == step))
+            return tensors[i]->summary->value[0];
     return NULL;
 }
 

@@ -56,9 +56,11 @@ void submit_close(uint64_t sequence);
 // Commits everything that is queued. Returns how many submissions that were.
 int work(void);
 
-// What the file holds once read_events() has ended the run.
+// What the file holds once read_events() has ended the run: scalars and the session, and apart what is neither.
 extern Tensorboard__Event *events[EVENTS_MAX];
 extern size_t n_events;
+extern Tensorboard__Event *tensors[EVENTS_MAX]; // of one value each
+extern size_t n_tensors;
 
 void read_events(void);
 void free_events(void);
@@ -71,5 +73,8 @@ const Tensorboard__Summary__Value *value_in(const Tensorboard__Event *event, con
 
 // How often the file has a value of `tag`, and the last one's step and value (each may be NULL).
 size_t count_values(const char *tag, int64_t *ret_last_step, float *ret_last);
+
+// The value of `tag` among the tensors at a step, -1: its first one; NULL: none.
+const Tensorboard__Summary__Value *tensor_at(const char *tag, int64_t step);
 
 size_t count_session_logs(Tensorboard__SessionLog__Status status);

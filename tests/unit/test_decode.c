@@ -51,6 +51,18 @@ static void make_selecting_open_run(void) {
     SET_OPTIONAL(m.open_run, fold_depth, 1);
 }
 
+// ... and one with hyperparameters of each kind.
+static void make_open_run_of_a_sweep(void) {
+    make_open_run();
+    put_hparams(3);
+    m.hparam[1].value_case = GRADIENTD__HPARAM__VALUE_TEXT;
+    m.hparam[1].text = strcpy(m.text + 300, "größer");
+    m.hparam[2].value_case = GRADIENTD__HPARAM__VALUE_FLAG;
+    m.hparam[2].flag = true;
+    m.hparam[2].name = strcpy(m.text + 400, "amp");
+    m.open_run.hparams_group = strcpy(m.text + 500, "sweep/3");
+}
+
 static void (*const makers[])(void) = {make_hello,        make_open_run, make_attach,    make_snapshot,
                                        make_start_vector, make_scalars,  make_close_run, make_status_request};
 
@@ -130,6 +142,30 @@ Test(decode, open_run_takes_what_is_stated) {
     cr_expect_eq(run->adam.initial_accumulator, 0.25);
     cr_expect_eq(run->adam.learning_rate_decay, 0.5);
     cr_expect(run->parameter_groups[0].beta2 == 0.0 && run->parameter_groups[0].eps == 0.0);
+    free_decoded();
+}
+
+Test(decode, hyperparameters_are_the_trainers) {
+    make_open_run();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect(!decoded.open_run->hparams.hparam && decoded.open_run->hparams.n_hparams == 0);
+    cr_expect_null(decoded.open_run->hparams.group);
+    uint64_t bytes = gd_open_run_bytes(decoded.open_run);
+    free_decoded();
+
+    make_open_run_of_a_sweep();
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    const struct gd_hparams *hparams = &decoded.open_run->hparams;
+    cr_assert_eq(hparams->n_hparams, 3);
+    cr_expect(hparams->hparam[0].kind == GD_HPARAM_NUMBER && hparams->hparam[0].number == 0.0);
+    cr_expect_str_eq(hparams->hparam[0].name, "0");
+    cr_expect_eq(hparams->hparam[1].kind, GD_HPARAM_TEXT);
+    cr_expect_str_eq(hparams->hparam[1].text, "größer");
+    cr_expect(hparams->hparam[2].kind == GD_HPARAM_FLAG && hparams->hparam[2].flag);
+    cr_expect_str_eq(hparams->hparam[2].name, "amp");
+    cr_expect_str_eq(hparams->group, "sweep/3");
+    size_t text_bytes = sizeof("0") + sizeof("1") + sizeof("größer") + sizeof("amp") + sizeof("sweep/3");
+    cr_expect_eq(gd_open_run_bytes(decoded.open_run) - bytes, 3 * sizeof(struct gd_hparam) + text_bytes);
     free_decoded();
 }
 
@@ -560,4 +596,5 @@ Test(decode, every_failing_allocation_is_survived) {
         cr_expect_eq(failed, expected, "message %zu makes %d allocations", i, failed);
     }
     cr_expect_eq(fail_allocations(make_selecting_open_run), 18);
+    cr_expect_eq(fail_allocations(make_open_run_of_a_sweep), 13);
 }

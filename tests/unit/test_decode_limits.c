@@ -107,6 +107,66 @@ Test(decode_limits, limits_of_the_optimizer) {
             SET_OPTIONAL(m.optimizer, learning_rate_decay, (double)NAN));
 }
 
+static void set_hparam_name(size_t n, size_t index, char *name) {
+    put_hparams(n);
+    m.hparam[index].name = name;
+}
+
+// A name or a text of `bytes` bytes of `c`.
+static char *long_text(char c, size_t bytes) {
+    char *text = m.text + 512; // behind those of make_open_run()
+    memset(text, c, bytes);
+    text[bytes] = '\0';
+    return text;
+}
+
+static void set_hparam_text(size_t index, char *text) {
+    put_hparams(3);
+    m.hparam[index].value_case = GRADIENTD__HPARAM__VALUE_TEXT;
+    m.hparam[index].text = text;
+}
+
+static void set_hparam_number(double number) {
+    put_hparams(2);
+    m.hparam[1].number = number;
+}
+
+static void set_hparam_nothing(void) {
+    put_hparams(2);
+    m.hparam[1].value_case = GRADIENTD__HPARAM__VALUE__NOT_SET;
+}
+
+Test(decode_limits, limits_of_hyperparameters) {
+    ACCEPTED(make_open_run, put_hparams(256));
+    INVALID(make_open_run, "hparams", "257 entries", "256", put_hparams(257));
+    ACCEPTED(make_open_run, set_hparam_name(2, 1, long_text('x', 255)));
+    INVALID(make_open_run, "hparams.name", "hparams[1].name has 256 bytes", "1 to 255",
+            set_hparam_name(2, 1, long_text('x', 256)));
+    INVALID(make_open_run, "hparams.name", "hparams[0].name has 0 bytes", "1 to 255",
+            set_hparam_name(2, 0, strcpy(m.text + 512, "")));
+    INVALID(make_open_run, "hparams.name", "hparams[1].name has 2 bytes", "control",
+            set_hparam_name(2, 1, strcpy(m.text + 512, "a\n")));
+    INVALID(make_open_run, "hparams.name", "hparams[1].name has 1 bytes", "UTF-8",
+            set_hparam_name(2, 1, strcpy(m.text + 512, "\xff")));
+    INVALID(make_open_run, "hparams.name", "hparams[255].name is that of hparams[3], 3", "once",
+            set_hparam_name(256, 255, strcpy(m.text + 512, "3")));
+    ACCEPTED(make_open_run, set_hparam_number(-1e308));
+    INVALID(make_open_run, "hparams.number", "hparams[1].number is nan", "finite", set_hparam_number((double)NAN));
+    INVALID(make_open_run, "hparams.number", "is -inf", "finite", set_hparam_number(-(double)INFINITY));
+    INVALID(make_open_run, "hparams.value", "hparams[1] has no value", "number, text and flag", set_hparam_nothing());
+    ACCEPTED(make_open_run, set_hparam_text(1, long_text('t', 1023)));
+    ACCEPTED(make_open_run, set_hparam_text(2, long_text('t', 0)));
+    INVALID(make_open_run, "hparams.text", "hparams[2].text has 1024 bytes", "1023",
+            set_hparam_text(2, long_text('t', 1024)));
+    INVALID(make_open_run, "hparams.text", "hparams[1].text has 2 bytes", "control",
+            set_hparam_text(1, strcpy(m.text + 512, "a\x7f")));
+    INVALID(make_open_run, "hparams.text", "hparams[1].text has 1 bytes", "UTF-8",
+            set_hparam_text(1, strcpy(m.text + 512, "\xc3")));
+    ACCEPTED(make_open_run, SET(m.open_run.hparams_group, long_text('g', 255)));
+    INVALID(make_open_run, "hparams_group", "256 bytes", "255", SET(m.open_run.hparams_group, long_text('g', 256)));
+    INVALID(make_open_run, "hparams_group", "0 bytes", "1 to 255", SET(m.open_run.hparams_group, long_text('g', 0)));
+}
+
 static void set_starts(int rule, size_t n, int first, int second) {
     set_rule(rule, rule == GRADIENTD__RULE__AMSGRAD);
     m.open_run.n_start_streams = n;

@@ -106,7 +106,8 @@ Test(tags, a_shadow_has_every_tag_of_the_adam_family) {
             size_t added = strlen(shadow.description) - strlen(own.description);
             cr_expect_str_eq(shadow.description + added, own.description, "%s", shadow.name);
         }
-        cr_expect_not(gd_tag_is_reserved(own.name), "%s", own.name);
+        // Where all begins so, scalars are reserved with the rest; the others are known by name.
+        cr_expect_eq(gd_tag_is_reserved(own.name), strncmp(own.name, "gradientd/", 10) == 0, "%s", own.name);
     }
     cr_expect_eq(n, GD_ADAM_TAGS);
 }
@@ -117,6 +118,43 @@ Test(tags, what_is_no_scalar_is_reserved) {
     cr_expect(gd_tag_is_reserved("fisher/critical_period"));
     cr_expect_not(gd_tag_is_reserved("fisher/critical_periods"));
     cr_expect_not(gd_tag_is_reserved("fisher/"));
+    static const char *const reserved[] = {
+        "gradientd/how_to_read",
+        "gradientd/",
+        "gradientd/a/b",
+        "gradient/log2_abs",
+        "adam/log2_step_size",
+        "custom_scalars__config__",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+        "_hparams_/experiment",
+        "_hparams_/",
+        GD_TAG_PAGE,
+        GD_TAG_GRADIENT_HISTOGRAM,
+        GD_TAG_STEP_SIZE_HISTOGRAM,
+        GD_TAG_LAYOUT,
+        GD_TAG_SESSION_START,
+        GD_TAG_SESSION_END,
+    };
+    static const char *const free_for_trainers[] = {
+        "gradientd",
+        "gradientds/a",
+        "a/gradientd/",
+        "gradient/log2_abs2",
+        "gradient/log2",
+        "gradient/mine",
+        "adam/log2_step_size/b",
+        "adam/mine",
+        "_hparams_",
+        "hparams/a",
+        "custom_scalars/",
+        "custom_scalars__config",
+        "custom_scalars__config__/a",
+    };
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++)
+        cr_expect(gd_tag_is_reserved(reserved[i]), "%s", reserved[i]);
+    for (size_t i = 0; i < sizeof(free_for_trainers) / sizeof(*free_for_trainers); i++)
+        cr_expect_not(gd_tag_is_reserved(free_for_trainers[i]), "%s", free_for_trainers[i]);
 }
 
 Test(tags, names_are_the_published_ones) {
