@@ -79,7 +79,8 @@ enum { SITUATIONS = sizeof(situations) / sizeof(situations[0]) };
 
 // Always the same network at its start: all trainers take the same steps.
 static void draw_network(struct digits_training *training, const struct digits_data *data) {
-    if (digits_training_init(training, data, 1, OPTIMIZER_ADAM, 0.005) < 0)
+    const struct optimizer_choice adam = {.kind = OPTIMIZER_ADAM, .learning_rate = 0.005};
+    if (digits_training_init(training, data, 1, adam) < 0)
         bench_fail("out of memory");
 }
 

@@ -1,5 +1,6 @@
 #include "arguments.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -20,14 +21,18 @@ enum {
     OPTION_SEED,
     OPTION_OPTIMIZER,
     OPTION_LEARNING_RATE,
+    OPTION_SCHEDULE,
     OPTION_MAX_STALL,
     OPTION_NO_THINNING,
     OPTION_NO_GRADIENTD,
     OPTION_WEIGHTS,
     OPTION_HELP,
+    OPTION_OF_EXAMPLE, // the first of them
 };
 
-static const struct option options[] = {
+static const char *const schedule_names[] = {[SCHEDULE_CONSTANT] = "constant", [SCHEDULE_SQRT] = "sqrt", NULL};
+
+static const struct option common_options[] = {
     {"logdir", required_argument, NULL, OPTION_LOGDIR},
     {"run", required_argument, NULL, OPTION_RUN},
     {"socket", required_argument, NULL, OPTION_SOCKET},
@@ -35,13 +40,25 @@ static const struct option options[] = {
     {"seed", required_argument, NULL, OPTION_SEED},
     {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
     {"learning-rate", required_argument, NULL, OPTION_LEARNING_RATE},
+    {"schedule", required_argument, NULL, OPTION_SCHEDULE},
     {"max-stall", required_argument, NULL, OPTION_MAX_STALL},
     {"no-thinning", no_argument, NULL, OPTION_NO_THINNING},
     {"no-gradientd", no_argument, NULL, OPTION_NO_GRADIENTD},
     {"weights", required_argument, NULL, OPTION_WEIGHTS},
     {"help", no_argument, NULL, OPTION_HELP},
-    {0},
 };
+
+enum { COMMON_OPTIONS = sizeof(common_options) / sizeof(common_options[0]) };
+
+static void arguments_print_option(const struct example_option *option) {
+    printf("  --%s %s  %s", option->name, option->choices ? "NAME" : "N", option->help);
+    for (size_t i = 0; option->choices && option->choices[i]; i++)
+        printf("%s %s", i == 0 ? ":" : "", option->choices[i]);
+    if (option->choices)
+        printf(" (%s)\n", option->choices[option->value]);
+    else
+        printf(" (%" PRIu64 ")\n", option->value);
+}
 
 static void arguments_print_help(const struct example *example) {
     printf("Usage: %s [OPTION]...\n%s\n\n", example->name, example->summary);
@@ -54,8 +71,15 @@ static void arguments_print_help(const struct example *example) {
     printf(" (%s)\n", optimizer_settings_of(example->optimizer)->name);
     printf("  --learning-rate X    default:");
     for (enum optimizer_kind kind = 0; kind < OPTIMIZER_COUNT; kind++)
-        printf(" %s %g", optimizer_settings_of(kind)->name, example->learning_rates[kind]);
-    printf("\n\n"
+        if (example->learning_rates[kind] > 0.0)
+            printf(" %s %g", optimizer_settings_of(kind)->name, example->learning_rates[kind]);
+    printf(
+        "%s\n"
+        "  --schedule NAME      of the learning rate: constant, or sqrt: divided by the root of the step (constant)\n",
+        example->learning_rates[example->optimizer] > 0.0 ? "" : " the problem's");
+    for (size_t i = 0; i < example->n_options; i++)
+        arguments_print_option(&example->options[i]);
+    printf("\n"
            "  --logdir DIR         where TensorBoard looks for runs (./runs); \"\": train without gradientd\n"
            "  --run NAME           the run's directory below it (%s-OPTIMIZER)\n"
            "  --socket PATH        the daemon's socket; by default the usual places, else a private daemon is started\n"
@@ -99,26 +123,56 @@ static enum arguments_outcome arguments_take_real(const char *name, const char *
     return ARGUMENTS_TRAIN;
 }
 
-static enum arguments_outcome arguments_take_optimizer(const char *name, const char *text,
-                                                       enum optimizer_kind *ret_kind) {
-    for (enum optimizer_kind kind = 0; kind < OPTIMIZER_COUNT; kind++) {
-        if (strcmp(text, optimizer_settings_of(kind)->name) == 0) {
-            *ret_kind = kind;
+static enum arguments_outcome arguments_take_choice(const char *name, const char *option, const char *text,
+                                                    const char *const *choices, uint64_t *ret_index) {
+    for (uint64_t i = 0; choices[i]; i++) {
+        if (strcmp(text, choices[i]) == 0) {
+            *ret_index = i;
             return ARGUMENTS_TRAIN;
         }
     }
 
-    fprintf(stderr, "%s: --optimizer is '%s', must be one of", name, text);
-    for (enum optimizer_kind kind = 0; kind < OPTIMIZER_COUNT; kind++)
-        fprintf(stderr, " %s", optimizer_settings_of(kind)->name);
+    fprintf(stderr, "%s: --%s is '%s', must be one of", name, option, text);
+    for (size_t i = 0; choices[i]; i++)
+        fprintf(stderr, " %s", choices[i]);
     fputc('\n', stderr);
     return ARGUMENTS_WRONG;
+}
+
+static enum arguments_outcome arguments_take_of_example(const char *name, struct example_option *option,
+                                                        const char *text) {
+    return option->choices ? arguments_take_choice(name, option->name, text, option->choices, &option->value)
+                           : arguments_take_whole(name, option->name, text, option->min, option->max, &option->value);
+}
+
+static enum arguments_outcome arguments_take_optimizer(const char *name, const char *text,
+                                                       enum optimizer_kind *ret_kind) {
+    const char *names[OPTIMIZER_COUNT + 1] = {NULL};
+    uint64_t kind = 0;
+
+    for (size_t i = 0; i < OPTIMIZER_COUNT; i++)
+        names[i] = optimizer_settings_of((enum optimizer_kind)i)->name;
+    enum arguments_outcome outcome = arguments_take_choice(name, "optimizer", text, names, &kind);
+    if (outcome == ARGUMENTS_TRAIN)
+        *ret_kind = (enum optimizer_kind)kind;
+    return outcome;
+}
+
+static enum arguments_outcome arguments_take_schedule(const char *name, const char *text,
+                                                      enum optimizer_schedule *ret_schedule) {
+    uint64_t schedule = 0;
+    enum arguments_outcome outcome = arguments_take_choice(name, "schedule", text, schedule_names, &schedule);
+    if (outcome == ARGUMENTS_TRAIN)
+        *ret_schedule = (enum optimizer_schedule)schedule;
+    return outcome;
 }
 
 static enum arguments_outcome arguments_take(struct arguments *arguments, const struct example *example, int option) {
     const char *name = example->name;
     uint64_t whole = 0;
 
+    if (option >= OPTION_OF_EXAMPLE)
+        return arguments_take_of_example(name, &example->options[option - OPTION_OF_EXAMPLE], optarg);
     switch (option) {
     case OPTION_LOGDIR:
         arguments->logdir = optarg;
@@ -137,9 +191,12 @@ static enum arguments_outcome arguments_take(struct arguments *arguments, const 
     case OPTION_SEED:
         return arguments_take_whole(name, "seed", optarg, 0, UINT64_MAX, &arguments->seed);
     case OPTION_OPTIMIZER:
-        return arguments_take_optimizer(name, optarg, &arguments->optimizer);
+        return arguments_take_optimizer(name, optarg, &arguments->optimizer.kind);
     case OPTION_LEARNING_RATE:
-        return arguments_take_real(name, "learning-rate", optarg, true, learning_rate_max, &arguments->learning_rate);
+        return arguments_take_real(name, "learning-rate", optarg, true, learning_rate_max,
+                                   &arguments->optimizer.learning_rate);
+    case OPTION_SCHEDULE:
+        return arguments_take_schedule(name, optarg, &arguments->optimizer.schedule);
     case OPTION_MAX_STALL:
         return arguments_take_real(name, "max-stall", optarg, false, max_stall_max_seconds,
                                    &arguments->max_stall_seconds);
@@ -160,16 +217,48 @@ static enum arguments_outcome arguments_take(struct arguments *arguments, const 
     }
 }
 
+const char *arguments_schedule(const struct arguments *arguments) {
+    return schedule_names[arguments->optimizer.schedule];
+}
+
+// All options of an example, as getopt takes them.
+static void arguments_list_options(const struct example *example,
+                                   struct option options[COMMON_OPTIONS + EXAMPLE_OPTIONS_MAX + 1]) {
+    assert(example->n_options <= EXAMPLE_OPTIONS_MAX);
+    memset(options, 0, (COMMON_OPTIONS + EXAMPLE_OPTIONS_MAX + 1) * sizeof(*options));
+    memcpy(options, common_options, sizeof(common_options));
+    for (size_t i = 0; i < example->n_options; i++)
+        options[COMMON_OPTIONS + i] =
+            (struct option){example->options[i].name, required_argument, NULL, OPTION_OF_EXAMPLE + (int)i};
+}
+
+// The defaults that depend on options which may come last.
+static void arguments_complete(struct arguments *arguments, const struct example *example) {
+    struct optimizer_choice *optimizer = &arguments->optimizer;
+    if (optimizer->learning_rate <= 0.0)
+        optimizer->learning_rate = example->learning_rates[optimizer->kind];
+    if (!arguments->run) {
+        snprintf(arguments->default_run, sizeof(arguments->default_run), "%s-%s", example->name,
+                 optimizer_settings_of(optimizer->kind)->name);
+        arguments->run = arguments->default_run;
+    }
+    if (arguments->logdir[0] == '\0')
+        arguments->no_gradientd = true;
+}
+
 enum arguments_outcome arguments_parse(struct arguments *ret_arguments, const struct example *example, int argc,
                                        char **argv) {
     *ret_arguments = (struct arguments){
         .logdir = "runs",
         .steps = example->steps,
         .seed = 1,
-        .optimizer = example->optimizer,
+        .optimizer = {.kind = example->optimizer},
+        .example = example,
         .max_stall_seconds = 1.0,
     };
 
+    struct option options[COMMON_OPTIONS + EXAMPLE_OPTIONS_MAX + 1];
+    arguments_list_options(example, options);
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         enum arguments_outcome outcome = arguments_take(ret_arguments, example, option);
@@ -181,15 +270,6 @@ enum arguments_outcome arguments_parse(struct arguments *ret_arguments, const st
         return ARGUMENTS_WRONG;
     }
 
-    // Both defaults depend on the optimiser, which may come last.
-    if (ret_arguments->learning_rate <= 0.0)
-        ret_arguments->learning_rate = example->learning_rates[ret_arguments->optimizer];
-    if (!ret_arguments->run) {
-        snprintf(ret_arguments->default_run, sizeof(ret_arguments->default_run), "%s-%s", example->name,
-                 optimizer_settings_of(ret_arguments->optimizer)->name);
-        ret_arguments->run = ret_arguments->default_run;
-    }
-    if (ret_arguments->logdir[0] == '\0')
-        ret_arguments->no_gradientd = true;
+    arguments_complete(ret_arguments, example);
     return ARGUMENTS_TRAIN;
 }

@@ -11,8 +11,13 @@
 struct attachment {
     const struct gradientd_group *groups;
     size_t n_groups;
-    const struct gradientd_hparam *hparams; // beside the seed and the number of steps; NULL: none
+    const struct optimizer_settings *settings;                            // NULL: those of the optimiser's kind
+    const char *run_suffix;                                               // of the run's name; NULL: none
+    struct gradientd_stream_options probe_gradients, parameters, outputs; // as gradientd_options has them
+    uint64_t output_examples, outputs_per_example;
+    const struct gradientd_hparam *hparams; // beside those of the command line; NULL: none
     size_t n_hparams;                       // at most ATTACHMENT_HPARAMS_MAX
+    bool labels_from_model;
 };
 
 enum { ATTACHMENT_HPARAMS_MAX = 8 };

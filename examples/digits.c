@@ -50,8 +50,7 @@ static struct session *session_new(const struct arguments *arguments) {
         session_free(session);
         return NULL;
     }
-    if (digits_training_init(&session->training, &session->data, arguments->seed, arguments->optimizer,
-                             arguments->learning_rate) < 0) {
+    if (digits_training_init(&session->training, &session->data, arguments->seed, arguments->optimizer) < 0) {
         fprintf(stderr, "digits: out of memory\n");
         session_free(session);
         return NULL;

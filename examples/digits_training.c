@@ -3,20 +3,14 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-    BATCH = DIGITS_BATCH,
-    EVALUATION_BATCH = DIGITS_TEST,
-};
-
 int digits_training_init(struct digits_training *training, const struct digits_data *data, uint64_t seed,
-                         enum optimizer_kind optimizer, double learning_rate) {
+                         struct optimizer_choice optimizer) {
     *training = (struct digits_training){.data = data, .n_used = DIGITS_TRAIN}; // the first batch begins an epoch
     random_init(&training->source, seed);
     for (size_t i = 0; i < DIGITS_TRAIN; i++)
         training->order[i] = i;
-    int result = mlp_init(&training->mlp, EVALUATION_BATCH, &training->source);
-    return result < 0 ? result
-                      : optimizer_init(&training->optimizer, optimizer, learning_rate, training->mlp.n_parameters);
+    int result = mlp_init(&training->mlp, DIGITS_COUNT, &training->source);
+    return result < 0 ? result : optimizer_init(&training->optimizer, optimizer, training->mlp.n_parameters);
 }
 
 void digits_training_deinit(struct digits_training *training) {
@@ -24,39 +18,59 @@ void digits_training_deinit(struct digits_training *training) {
     mlp_deinit(&training->mlp);
 }
 
-double digits_training_step(struct digits_training *training) {
-    struct mlp *mlp = &training->mlp;
-    const struct digits_data *data = training->data;
-    uint8_t labels[BATCH];
-
-    if (training->n_used + BATCH > DIGITS_TRAIN) {
+void digits_training_next_batch(struct digits_training *training, size_t ret_images[DIGITS_BATCH]) {
+    if (training->n_used + DIGITS_BATCH > DIGITS_TRAIN) {
         random_shuffle(&training->source, training->order, DIGITS_TRAIN);
         training->n_used = 0;
     }
-    for (size_t b = 0; b < BATCH; b++) {
-        size_t image = training->order[training->n_used++];
-        memcpy(mlp_images(mlp) + b * MLP_INPUTS, data->pixels[image], sizeof(data->pixels[image]));
-        labels[b] = data->labels[image];
-    }
+    memcpy(ret_images, training->order + training->n_used, DIGITS_BATCH * sizeof(*ret_images));
+    training->n_used += DIGITS_BATCH;
+}
 
-    double loss = mlp_loss_and_gradient(mlp, labels, BATCH);
+double digits_training_gradient(struct digits_training *training, const size_t *images, const uint8_t *labels,
+                                size_t n) {
+    const struct digits_data *data = training->data;
+    uint8_t own_labels[DIGITS_COUNT];
+
+    for (size_t b = 0; b < n; b++) {
+        memcpy(mlp_images(&training->mlp) + b * MLP_INPUTS, data->pixels[images[b]], sizeof(data->pixels[0]));
+        own_labels[b] = data->labels[images[b]];
+    }
+    return mlp_loss_and_gradient(&training->mlp, labels ? labels : own_labels, n);
+}
+
+void digits_training_update(struct digits_training *training) {
+    struct mlp *mlp = &training->mlp;
+
     optimizer_begin_step(&training->optimizer);
     for (size_t i = 0; i < mlp->n_parameters; i++)
         mlp->parameters[i] =
             (float)optimizer_update(&training->optimizer, i, (double)mlp->parameters[i], (double)mlp->gradients[i]);
+}
+
+double digits_training_step(struct digits_training *training) {
+    size_t images[DIGITS_BATCH];
+
+    digits_training_next_batch(training, images);
+    double loss = digits_training_gradient(training, images, NULL, DIGITS_BATCH);
+    digits_training_update(training);
     return loss;
 }
 
-double digits_training_accuracy(struct digits_training *training, size_t begin, size_t end) {
-    const struct digits_data *data = training->data;
-    size_t correct = 0;
+static void digits_training_load(struct digits_training *training, size_t begin, size_t end) {
+    memcpy(mlp_images(&training->mlp), training->data->pixels[begin],
+           (end - begin) * sizeof(training->data->pixels[0]));
+}
 
-    for (size_t first = begin; first < end; first += EVALUATION_BATCH) {
-        size_t n = end - first < EVALUATION_BATCH ? end - first : EVALUATION_BATCH;
-        memcpy(mlp_images(&training->mlp), data->pixels[first], n * sizeof(data->pixels[first]));
-        correct += mlp_count_correct(&training->mlp, data->labels + first, n);
-    }
+double digits_training_accuracy(struct digits_training *training, size_t begin, size_t end) {
+    digits_training_load(training, begin, end);
+    size_t correct = mlp_count_correct(&training->mlp, training->data->labels + begin, end - begin);
     return (double)correct / (double)(end - begin);
+}
+
+void digits_training_predict(struct digits_training *training, size_t begin, size_t end, float *ret_probabilities) {
+    digits_training_load(training, begin, end);
+    mlp_predict(&training->mlp, end - begin, ret_probabilities);
 }
 
 void digits_training_describe(const struct digits_training *training, struct gradientd_group groups[MLP_TENSORS]) {
@@ -65,16 +79,22 @@ void digits_training_describe(const struct digits_training *training, struct gra
         groups[i] = (struct gradientd_group){.name = tensors[i].name, .numel = tensors[i].n};
 }
 
+void digits_training_slices(const struct digits_training *training, const float *values,
+                            const void *slices[MLP_TENSORS]) {
+    for (size_t i = 0; i < MLP_TENSORS; i++)
+        slices[i] = values + training->mlp.tensors[i].offset;
+}
+
 int digits_training_submit(const struct digits_training *training, struct gradientd_run *run, int64_t step,
                            double loss) {
     const void *gradients[MLP_TENSORS];
     struct gradientd_scalar scalars[] = {{"train/loss", (float)loss}};
 
-    for (size_t i = 0; i < MLP_TENSORS; i++)
-        gradients[i] = training->mlp.gradients + training->mlp.tensors[i].offset;
+    digits_training_slices(training, training->mlp.gradients, gradients);
     return gradientd_submit(run,
                             &(struct gradientd_step){.step = step,
                                                      .learning_rates = &training->optimizer.learning_rate,
+                                                     .batch_size = DIGITS_BATCH,
                                                      .scalars = scalars,
                                                      .n_scalars = 1},
                             gradients);

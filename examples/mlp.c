@@ -93,6 +93,21 @@ static void mlp_forward(struct mlp *mlp, size_t n) {
         mlp_forward_layer(mlp, l, n);
 }
 
+// The softmax of one image's scores; returns the logarithm of what it was divided by.
+static float mlp_softmax(const float scores[MLP_CLASSES], float probabilities[MLP_CLASSES]) {
+    // Subtracting the highest score keeps every exponential at or below 1.
+    float highest = scores[0], sum = 0.0f;
+    for (size_t c = 1; c < MLP_CLASSES; c++)
+        highest = fmaxf(highest, scores[c]);
+    for (size_t c = 0; c < MLP_CLASSES; c++) {
+        probabilities[c] = expf(scores[c] - highest);
+        sum += probabilities[c];
+    }
+    for (size_t c = 0; c < MLP_CLASSES; c++)
+        probabilities[c] /= sum;
+    return logf(sum) + highest;
+}
+
 // The mean cross-entropy of the scores; its derivative by them goes into the last layer's errors.
 static double mlp_softmax_loss(struct mlp *mlp, const uint8_t *labels, size_t n) {
     double loss = 0.0;
@@ -101,18 +116,9 @@ static double mlp_softmax_loss(struct mlp *mlp, const uint8_t *labels, size_t n)
         const float *scores = mlp->activations[MLP_LAYERS] + b * MLP_CLASSES;
         float *error = mlp->errors[MLP_LAYERS] + b * MLP_CLASSES;
 
-        // Subtracting the highest score keeps every exponential at or below 1.
-        float highest = scores[0], sum = 0.0f;
-        for (size_t c = 1; c < MLP_CLASSES; c++)
-            highest = fmaxf(highest, scores[c]);
-        for (size_t c = 0; c < MLP_CLASSES; c++) {
-            error[c] = expf(scores[c] - highest);
-            sum += error[c];
-        }
-
-        loss += (double)(logf(sum) + highest - scores[labels[b]]);
+        loss += (double)(mlp_softmax(scores, error) - scores[labels[b]]);
         for (size_t c = 0; c < MLP_CLASSES; c++)
-            error[c] = (error[c] / sum - (c == labels[b] ? 1.0f : 0.0f)) / (float)n;
+            error[c] = (error[c] - (c == labels[b] ? 1.0f : 0.0f)) / (float)n;
     }
     return loss / (double)n;
 }
@@ -149,6 +155,12 @@ double mlp_loss_and_gradient(struct mlp *mlp, const uint8_t *labels, size_t n) {
     for (size_t l = MLP_LAYERS; l-- > 0;)
         mlp_backward_layer(mlp, l, n);
     return loss;
+}
+
+void mlp_predict(struct mlp *mlp, size_t n, float *ret_probabilities) {
+    mlp_forward(mlp, n);
+    for (size_t b = 0; b < n; b++)
+        mlp_softmax(mlp->activations[MLP_LAYERS] + b * MLP_CLASSES, ret_probabilities + b * MLP_CLASSES);
 }
 
 size_t mlp_count_correct(struct mlp *mlp, const uint8_t *labels, size_t n) {

@@ -40,5 +40,8 @@ float *mlp_images(struct mlp *mlp);
 // The mean loss over the `n` images at mlp_images(); leaves its gradient in `gradients`.
 double mlp_loss_and_gradient(struct mlp *mlp, const uint8_t *labels, size_t n);
 
+// The probabilities of the classes for each of the `n` images at mlp_images(), MLP_CLASSES a row.
+void mlp_predict(struct mlp *mlp, size_t n, float *ret_probabilities);
+
 // How many of the `n` images at mlp_images() get the highest score for their label.
 size_t mlp_count_correct(struct mlp *mlp, const uint8_t *labels, size_t n);

@@ -30,11 +30,13 @@ const struct optimizer_settings *optimizer_settings_of(enum optimizer_kind kind)
     return &optimizer_settings[kind];
 }
 
-int optimizer_init(struct optimizer *optimizer, enum optimizer_kind kind, double learning_rate, size_t n) {
+int optimizer_init(struct optimizer *optimizer, struct optimizer_choice choice, size_t n) {
     *optimizer = (struct optimizer){
-        .kind = kind,
-        .settings = optimizer_settings[kind],
-        .learning_rate = learning_rate,
+        .kind = choice.kind,
+        .settings = optimizer_settings[choice.kind],
+        .schedule = choice.schedule,
+        .first_learning_rate = choice.learning_rate,
+        .learning_rate = choice.learning_rate,
         .beta1_power = 1.0,
         .beta2_power = 1.0,
         .states = calloc(n, sizeof(struct optimizer_state)),
@@ -49,6 +51,8 @@ void optimizer_deinit(struct optimizer *optimizer) {
 
 void optimizer_begin_step(struct optimizer *optimizer) {
     optimizer->t++;
+    if (optimizer->schedule == SCHEDULE_SQRT)
+        optimizer->learning_rate = optimizer->first_learning_rate / sqrt((double)optimizer->t);
     optimizer->beta1_power *= optimizer->settings.beta1;
     optimizer->beta2_power *= optimizer->settings.beta2;
     optimizer->correction1 = 1.0 - optimizer->beta1_power;

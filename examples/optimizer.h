@@ -18,6 +18,20 @@ enum optimizer_kind {
     OPTIMIZER_COUNT,
 };
 
+// How the learning rate goes.
+enum optimizer_schedule {
+    SCHEDULE_CONSTANT = 0,
+    SCHEDULE_SQRT, // rate / sqrt(t)
+    SCHEDULE_COUNT,
+};
+
+// What a command line says about the optimiser.
+struct optimizer_choice {
+    enum optimizer_kind kind;
+    enum optimizer_schedule schedule;
+    double learning_rate; // of the first step
+};
+
 // What stays the same for a whole run.
 struct optimizer_settings {
     const char *name;
@@ -39,7 +53,9 @@ struct optimizer_state {
 struct optimizer {
     enum optimizer_kind kind;
     struct optimizer_settings settings;
-    double learning_rate;
+    enum optimizer_schedule schedule;
+    double first_learning_rate;
+    double learning_rate;            // of the step begun last
     int64_t t;                       // steps begun
     double correction1, correction2; // 1 - beta1^t, 1 - beta2^t
     double beta1_power, beta2_power;
@@ -50,7 +66,7 @@ struct optimizer {
 const struct optimizer_settings *optimizer_settings_of(enum optimizer_kind kind);
 
 // Allocates the state of `n` coordinates; optimizer_deinit() frees it. Returns 0 or -ENOMEM.
-int optimizer_init(struct optimizer *optimizer, enum optimizer_kind kind, double learning_rate, size_t n);
+int optimizer_init(struct optimizer *optimizer, struct optimizer_choice choice, size_t n);
 void optimizer_deinit(struct optimizer *optimizer);
 
 // Begins the next step: once before the step's calls of optimizer_update().

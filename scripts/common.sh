@@ -8,6 +8,9 @@ source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_packages=(gcc meson ninja-build pkg-config libuv1-dev libprotobuf-c-dev protobuf-c-compiler zlib1g-dev
     libpng-dev)
 
+# shellcheck disable=SC2034
+tensorboard=tensorboard==2.21.0
+
 # fail TEXT...: ends the script with a line on stderr.
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -60,6 +63,43 @@ build() {
     fi
     echo "building $dir"
     ninja --quiet -C "$dir"
+}
+
+# Prints the first Python that is new enough for TensorBoard to stdout.
+find_python() {
+    local python
+    for python in python3 /usr/bin/python3 python3.{11..15}; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# install_into_venv DIR NAME==VERSION...: Python packages, into a virtual environment that is made where there is none.
+install_into_venv() {
+    local venv=$1 python package missing=()
+    shift
+
+    for package in "$@"; do
+        [[ -e $venv/installed/$package ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    if [[ ! -d $venv/installed ]]; then
+        find_python >/dev/null || install_packages python3 python3-venv
+        python=$(find_python) || fail "TensorBoard needs Python 3.11 or later"
+        "$python" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+        "$python" -m venv --clear "$venv"
+        echo '*' >"$venv/.gitignore"
+        mkdir "$venv/installed"
+    fi
+
+    echo "installing ${missing[*]} into $venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${missing[@]}"
+    for package in "${missing[@]}"; do
+        : >"$venv/installed/$package" # only now is it complete
+    done
 }
 
 # take_build NAME ARGUMENT...: the build directory with tests that comes first in the arguments, or else build-test/NAME,

@@ -127,7 +127,8 @@ LAYERS = {
     "ctl": layer("ctl", "gradientctl record", "base arena", "protobuf"),
     "examples": layer(
         "examples",
-        "arguments attachment digits digits_data digits_training mlp optimizer progress quadratic random weights",
+        "adam_ratios arguments attachment critical_period digits digits_blur digits_data digits_microbatches "
+        "digits_training function_space mlp optimizer progress quadratic random staleness weights",
         "client_api",
         "zlib",
     ),

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from conftest import wait_until
+from waiting import wait_until
 
 START_SECONDS = 60
 

@@ -5,26 +5,15 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 from trainer import build_path
+from waiting import wait_until
 
 START_SECONDS = 10
 STOP_SECONDS = 30
-
-
-def wait_until(condition, seconds, what):
-    """Polls until `condition()` is true; returns its value."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
 
 
 def accepts(path):
