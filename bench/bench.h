@@ -16,6 +16,7 @@ struct bench_settings {
 typedef void bench_part(const struct bench_settings *settings, struct bench_report *report);
 
 bench_part bench_kernels;    // the fused pass against a plain read of the same bytes
+bench_part bench_whole;      // a step with all families against the pass of the first two
 bench_part bench_stalls;     // what a step costs the trainer
 bench_part bench_training;   // the steps of a real training, whatever becomes of the daemon
 bench_part bench_throughput; // snapshots of small models

@@ -13,9 +13,9 @@ static const struct {
     const char *name;
     bench_part *run;
 } parts[] = {
-    {"kernels", bench_kernels},       {"stalls", bench_stalls},   {"training", bench_training},
-    {"throughput", bench_throughput}, {"scalars", bench_scalars}, {"against", bench_against},
-    {"scaling", bench_scaling},
+    {"kernels", bench_kernels},   {"whole", bench_whole},           {"stalls", bench_stalls},
+    {"training", bench_training}, {"throughput", bench_throughput}, {"scalars", bench_scalars},
+    {"against", bench_against},   {"scaling", bench_scaling},
 };
 
 static const char usage[] =
@@ -28,7 +28,7 @@ static const char usage[] =
     "  --quick          fewer repetitions, shorter series: under 45 s without --peers\n"
     "  --json           an array with one object a row: name, value, goal (or null), unit, better (lower or higher),\n"
     "                   low and high (quartiles), repetitions\n"
-    "  --only PART      kernels, stalls, training, throughput, scalars, against or scaling; may be repeated\n"
+    "  --only PART      kernels, whole, stalls, training, throughput, scalars, against or scaling; may be repeated\n"
     "  --peers PYTHON   an interpreter that has torch, numpy, tensorboard and tensorboardX: adds what people use "
     "today\n"
     "  --daemon PATH    the daemon (default: the one of this build)\n"
