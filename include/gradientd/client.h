@@ -226,11 +226,11 @@ struct gradientd_options {
     // it is empty, without those of `exclude`. Slices whose names agree in their first `fold_depth` components, which
     // end at '/' or '.', share their tags; 0: none do.
     enum gradientd_per_group per_group;
+    uint32_t fold_depth;
     const char *const *include;
     size_t n_include; // at most 64, as of `exclude`
     const char *const *exclude;
     size_t n_exclude;
-    uint32_t fold_depth;
 
     // For TensorBoard's HParams tab: at most 256, each name once. optimizer, learning_rate, beta2, eps and batch_size
     // are there by themselves, as far as the run has them, unless one of these has the name. Runs of the same
@@ -257,18 +257,18 @@ struct gradientd_options {
     // Streams beside the gradient, see gradientd_step. Lags and distances are taken between snapshots `stride` steps
     // apart; those of two streams, such as function against parameter distance, where both have the same stride.
     struct gradientd_stream_options probe_gradients, parameters, outputs;
-    uint64_t output_examples,
-        outputs_per_example; // of `outputs`: the fixed examples, and the network's outputs on each
+    uint64_t output_examples;     // of `outputs`: how many fixed examples there are ...
+    uint64_t outputs_per_example; // ... and the network's outputs on each
 
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64
     bool no_thinning;   // write every step; by default steps past 10,000 are thinned to 4 significant digits
     bool absent_counts; // a slice's own step count runs on while it has no gradient (optax)
-
-    struct gradientd_thresholds thresholds;
     // The squared norms of steps are of gradients at labels drawn from the model's predictions, not at the data's: they
     // then tell the Fisher information, fisher/trace, and else the empirical one.
     bool labels_from_model;
+
+    struct gradientd_thresholds thresholds;
 
     // Where the daemon is: this path alone if given, else $GRADIENTD_SOCKET, $XDG_RUNTIME_DIR/gradientd/socket,
     // /run/gradientd/socket. If none answers and `private_daemon` is set, one is started that serves this run alone and
