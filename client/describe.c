@@ -15,7 +15,7 @@ struct description {
     Gradientd__Stream *streams[1 + CLIENT_SIDES];
     Gradientd__ParameterGroup *parameter_groups;
     Gradientd__ParameterGroup **parameter_group_pointers;
-    Gradientd__StreamKind start_streams[2];
+    Gradientd__StreamKind start_streams[4];
     Gradientd__Rule shadow_rules[GRADIENTD_ADAFOM];
     char *include[GRADIENTD_PATTERNS_MAX];
     char *exclude[GRADIENTD_PATTERNS_MAX];
@@ -117,6 +117,10 @@ static void describe_start(const struct gradientd_options *options, struct descr
         description->start_streams[open_run->n_start_streams++] = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT;
     if (options->start_second_moment_max)
         description->start_streams[open_run->n_start_streams++] = GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX;
+    if (options->start_parameters)
+        description->start_streams[open_run->n_start_streams++] = GRADIENTD__STREAM_KIND__START_PARAMETERS;
+    if (options->start_outputs)
+        description->start_streams[open_run->n_start_streams++] = GRADIENTD__STREAM_KIND__START_OUTPUTS;
 }
 
 static void describe_tags(const struct gradientd_options *options, struct description *description) {

@@ -128,6 +128,15 @@ static int check_sides(const struct gradientd_options *options, struct gradientd
             return client_fail(ret_error, EINVAL, "%s.element_type is %d, the limits are 0 and %d", sides[i].name,
                                (int)sides[i].stream->element_type, GRADIENTD_F64);
     }
+    if ((options->start_parameters && options->parameters.stride == 0) ||
+        (options->start_outputs && options->outputs.stride == 0))
+        return client_fail(ret_error, EINVAL, "start_%s is given; the option %s.stride is 0, it must be at least 1",
+                           options->start_parameters && options->parameters.stride == 0 ? "parameters" : "outputs",
+                           options->start_parameters && options->parameters.stride == 0 ? "parameters" : "outputs");
+    for (size_t i = 0; options->start_parameters && i < options->n_groups; i++)
+        if (!options->start_parameters[i])
+            return client_fail(ret_error, EINVAL, "start_parameters[%zu] is missing; there must be one for each of %zu",
+                               i, options->n_groups);
     if (options->outputs.stride > 0 && (options->output_examples < 1 || options->outputs_per_example < 1 ||
                                         options->output_examples > OUTPUT_ELEMENTS_MAX / options->outputs_per_example))
         return client_fail(ret_error, EINVAL,

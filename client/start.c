@@ -41,7 +41,22 @@ static int drain(struct gradientd_run *run, double deadline, struct gradientd_er
     }
 }
 
-// Hands one over, in its place in the memory or, without `layout`, inline.
+// Says that a start vector is in its place, or sends it. Waits until that has left.
+static int send_start(struct gradientd_run *run, const struct gradientd_options *options,
+                      Gradientd__StreamElements *elements, const uint8_t *payload, size_t payload_bytes,
+                      struct gradientd_error *ret_error) {
+    Gradientd__StartVector body = GRADIENTD__START_VECTOR__INIT;
+    body.sequence = ++run->sequence;
+    body.elements = elements;
+    body.optimizer_step = options->start_optimizer_step;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR;
+    message.start_vector = &body;
+    client_send(run, &message, payload, payload_bytes); // a daemon that is gone shows in drain()
+    return drain(run, client_now_monotonic() + options->connect_timeout, ret_error);
+}
+
+// Hands one of the optimiser's state over, in its place in the memory or, without `layout`, inline.
 static int send_vector(struct gradientd_run *run, const struct gradientd_options *options,
                        const Gradientd__StreamLayout *layout, Gradientd__StreamKind kind, const float *const *vector,
                        struct gradientd_error *ret_error) {
@@ -56,15 +71,35 @@ static int send_vector(struct gradientd_run *run, const struct gradientd_options
         gather(run, vector, run->in_line.elements);
         payload = client_inline_payload(run, run->elements * sizeof(float), &elements, &payload_bytes);
     }
-    Gradientd__StartVector body = GRADIENTD__START_VECTOR__INIT;
-    body.sequence = ++run->sequence;
-    body.elements = &elements;
-    body.optimizer_step = options->start_optimizer_step;
-    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
-    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_START_VECTOR;
-    message.start_vector = &body;
-    client_send(run, &message, payload, payload_bytes); // a daemon that is gone shows in drain()
-    return drain(run, client_now_monotonic() + options->connect_timeout, ret_error);
+    return send_start(run, options, &elements, payload, payload_bytes, ret_error);
+}
+
+// Hands over what distances of a stream are measured from, in the stream's first slot, where it stays.
+static int send_side(struct gradientd_run *run, const struct gradientd_options *options, enum client_side side,
+                     Gradientd__StreamKind kind, struct gradientd_error *ret_error) {
+    struct client_side_elements sides[CLIENT_SIDES] = {0};
+    Gradientd__StreamElements elements = GRADIENTD__STREAM_ELEMENTS__INIT;
+    sides[side].is_there = true;
+    if (side == CLIENT_PARAMETERS)
+        sides[side].slices = options->start_parameters;
+    else
+        sides[side].all = options->start_outputs;
+    client_sides_copy(run, sides);
+    elements.kind = kind;
+    elements.has_slot = true;
+    int result = send_start(run, options, &elements, NULL, 0, ret_error);
+    run->sides[side].slots.used_sequence[0] = run->sequence;
+    return result;
+}
+
+static int send_sides(struct gradientd_run *run, const struct gradientd_options *options,
+                      struct gradientd_error *ret_error) {
+    int result = 0;
+    if (options->start_parameters)
+        result = send_side(run, options, CLIENT_PARAMETERS, GRADIENTD__STREAM_KIND__START_PARAMETERS, ret_error);
+    if (result == 0 && options->start_outputs)
+        result = send_side(run, options, CLIENT_OUTPUTS, GRADIENTD__STREAM_KIND__START_OUTPUTS, ret_error);
+    return result;
 }
 
 int client_send_start(struct gradientd_run *run, const struct gradientd_options *options,
@@ -87,5 +122,5 @@ int client_send_start(struct gradientd_run *run, const struct gradientd_options 
         if (result < 0)
             return result;
     }
-    return 0;
+    return send_sides(run, options, ret_error);
 }

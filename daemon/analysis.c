@@ -184,7 +184,7 @@ void gd_analysis_begin(struct gd_analysis *analysis, const struct gd_analysis_in
     if (analysis->counts_log2)
         gd_log2_counts_clear(&analysis->log2);
     find_history(analysis);
-    if (analysis->open_run->starts && input->state->snapshots == 0)
+    if (gd_open_run_starts_state(analysis->open_run) && input->state->snapshots == 0)
         gd_adam_track_start(&analysis->tracks[0], input->state, input->snapshot);
     take_rates(analysis);
     for (uint32_t rule = 0; rule <= analysis->open_run->n_shadows; rule++)

@@ -195,8 +195,8 @@ static int decode_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_
 static int decode_start_vector(const Gradientd__StartVector *start, const struct gd_frame *frame,
                                struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
     int result = check_elements(start->elements, frame, ret_error);
-    int array = gd_start_array_of(start->elements->kind);
-    if (result == 0 && array < 0)
+    int which = gd_start_of(start->elements->kind);
+    if (result == 0 && which < 0)
         result =
             gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
                          "elements.kind is %d, it must be one of OpenRun's start_streams", (int)start->elements->kind);
@@ -210,7 +210,7 @@ static int decode_start_vector(const Gradientd__StartVector *start, const struct
     submission->sequence = start->sequence;
     submission->has_optimizer_step = true;
     submission->optimizer_step = start->optimizer_step;
-    submission->start_array = (uint32_t)array;
+    submission->start = (uint32_t)which;
     set_delivery(start->elements, submission);
     *ret = (struct gd_decoded){.kind = GD_CLIENT_SUBMISSION, .submission = submission};
     return 0;

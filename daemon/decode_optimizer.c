@@ -98,46 +98,61 @@ static int read_parameter_groups(const Gradientd__OpenRun *message, struct gd_op
     return 0;
 }
 
-int gd_start_array_of(Gradientd__StreamKind kind) {
+int gd_start_of(Gradientd__StreamKind kind) {
     switch (kind) {
     case GRADIENTD__STREAM_KIND__START_SECOND_MOMENT:
-        return 0;
+        return GD_START_SECOND_MOMENT;
     case GRADIENTD__STREAM_KIND__START_SECOND_MOMENT_MAX:
-        return 1;
+        return GD_START_SECOND_MOMENT_MAX;
+    case GRADIENTD__STREAM_KIND__START_PARAMETERS:
+        return GD_START_PARAMETERS;
+    case GRADIENTD__STREAM_KIND__START_OUTPUTS:
+        return GD_START_OUTPUTS;
     default:
         return -1;
     }
 }
 
-// All arrays of the rule's state are handed over, or none.
-static int read_start_streams(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
+// Whether the run has what a start vector is the start of.
+static int check_start_stream(const struct gd_open_run *open_run, size_t index, Gradientd__StreamKind kind,
                               struct gd_error *ret_error) {
     uint32_t arrays = gd_adam_state_arrays(&open_run->adam);
+    int start = gd_start_of(kind);
+    if (start >= (int)GD_STATE_ARRAYS_MAX && !gd_open_run_has_side(open_run, gd_start_side((uint32_t)start)))
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
+                            "start_streams[%zu] is %d; streams must then have %d, too", index, (int)kind,
+                            start == GD_START_PARAMETERS ? GRADIENTD__STREAM_KIND__PARAMETERS
+                                                         : GRADIENTD__STREAM_KIND__OUTPUTS);
+    if (start >= (int)GD_STATE_ARRAYS_MAX || (start >= 0 && start < (int)arrays))
+        return 0;
+    return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
+                        "start_streams[%zu] is %d, which the state of rule %d does not hold: it has %u of "
+                        "START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6), in this order",
+                        index, (int)kind, (int)open_run->adam.rule, arrays);
+}
+
+// All arrays of the rule's state are handed over, or none; each of the others by itself.
+static int read_start_streams(const Gradientd__OpenRun *message, struct gd_open_run *open_run,
+                              struct gd_error *ret_error) {
+    uint32_t arrays = (UINT32_C(1) << gd_adam_state_arrays(&open_run->adam)) - 1;
     uint32_t seen = 0;
 
     for (size_t i = 0; i < message->n_start_streams; i++) {
         Gradientd__StreamKind kind = message->start_streams[i];
-        if (kind == GRADIENTD__STREAM_KIND__START_PARAMETERS || kind == GRADIENTD__STREAM_KIND__START_OUTPUTS)
-            return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "start_streams",
-                                "start_streams[%zu] is %d; START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6) are "
-                                "supported",
-                                i, (int)kind);
-        int array = gd_start_array_of(kind);
-        if (array < 0 || array >= (int)arrays)
-            return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
-                                "start_streams[%zu] is %d, which the state of rule %d does not hold: it has %u of "
-                                "START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6), in this order",
-                                i, (int)kind, (int)open_run->adam.rule, arrays);
-        if (seen >> array & 1)
+        int result = check_start_stream(open_run, i, kind, ret_error);
+        if (result < 0)
+            return result;
+        uint32_t bit = UINT32_C(1) << gd_start_of(kind);
+        if (seen & bit)
             return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams", "start_streams has %d twice", (int)kind);
-        seen |= UINT32_C(1) << array;
+        seen |= bit;
     }
-    if (message->n_start_streams > 0 && message->n_start_streams < arrays)
+    if (seen & arrays && (seen & arrays) != arrays)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
                             "start_streams has %zu entries; amsgrad needs START_SECOND_MOMENT (5) and "
                             "START_SECOND_MOMENT_MAX (6), or none",
                             message->n_start_streams);
-    open_run->starts = message->n_start_streams > 0;
+    open_run->starts = seen;
     return 0;
 }
 

@@ -6,8 +6,8 @@
 #include "gradientd.pb-c.h"
 #include "message.h"
 
-// Which array of the optimiser state (0: v, 1: its maximum) a start stream fills; -1: none.
-int gd_start_array_of(Gradientd__StreamKind kind);
+// Which start vector a start stream is: enum gd_start, -1: none.
+int gd_start_of(Gradientd__StreamKind kind);
 
 // Fills these fields of `open_run`.
 __attribute__((warn_unused_result)) int gd_decode_optimizer(const Gradientd__OpenRun *message,

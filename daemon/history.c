@@ -8,7 +8,7 @@ uint32_t gd_history_find(const struct gd_history *history, int64_t step, uint32_
 
     for (uint32_t slot = 0; slot < history->n_slots; slot++) {
         const struct gd_slot_state *past = &history->slots[slot];
-        if (!past->in_use || (step - past->step) % stride != 0)
+        if (!past->in_use || past->step == GD_HISTORY_START_STEP || (step - past->step) % stride != 0)
             continue;
         int64_t lag = (step - past->step) / stride;
         if (lag < 1 || lag > history->lags)

@@ -5,6 +5,10 @@
 
 #include "run_state.h"
 
+// In place of a step: a start that was handed over, which is no lag of any snapshot. (All it shares with a step is that
+// it compares with others.)
+enum { GD_HISTORY_START_STEP = -1 };
+
 // A stream's slots and what decides about them.
 struct gd_history {
     struct gd_slot_state *slots;

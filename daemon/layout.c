@@ -54,7 +54,7 @@ static uint64_t side_records_max(const struct gd_open_run *open_run) {
         return 0;
     for (enum gd_side_tag tag = 0; tag < GD_SIDE_TAG_COUNT; tag++) {
         struct gd_tag_text text;
-        gd_side_tag_describe(tag, open_run->first_step, &text);
+        gd_side_tag_describe(tag, gd_open_run_measures_from(open_run, tag), &text);
         bytes += tag_bytes_max(&text);
     }
     return bytes;
@@ -94,7 +94,7 @@ static void place_second_moments(struct gd_layout *layout, const struct gd_open_
             for (uint32_t array = 0; array < layout->state_arrays[rule]; array++)
                 layout->second_moment_offset[rule][half][array] = place(end, layout->second_moment_bytes, PAGE_BYTES);
     }
-    layout->start_arrays = open_run->starts ? layout->state_arrays[0] : 0;
+    layout->start_arrays = gd_open_run_starts_state(open_run) ? layout->state_arrays[0] : 0;
 }
 
 void gd_layout_init(struct gd_layout *layout, const struct gd_open_run *open_run) {

@@ -11,6 +11,7 @@
 #include "gradientd/protocol.h"
 #include "group_names.h"
 #include "group_tags.h"
+#include "side_tags.h"
 
 struct gd_group {
     uint64_t numel;
@@ -26,6 +27,20 @@ enum gd_side {
     GD_SIDE_OUTPUTS,        // the network's outputs on a fixed set of examples, one example after the other
     GD_SIDES,
 };
+
+// What a trainer may hand over before its first Snapshot.
+enum gd_start {
+    GD_START_SECOND_MOMENT, // arrays of the optimiser's state
+    GD_START_SECOND_MOMENT_MAX,
+    GD_START_PARAMETERS = GD_STATE_ARRAYS_MAX, // where distances are measured from
+    GD_START_OUTPUTS,
+    GD_STARTS,
+};
+
+// The stream of which that is the start.
+static inline enum gd_side gd_start_side(uint32_t start) {
+    return start == GD_START_PARAMETERS ? GD_SIDE_PARAMETERS : GD_SIDE_OUTPUTS;
+}
 
 struct gd_side_stream {
     uint64_t elements; // of one snapshot, 0: the run does not send this stream (PROBE_GRADIENT and PARAMETERS have the
@@ -71,7 +86,7 @@ struct gd_open_run {
     struct gd_adam_config shadows[GD_SHADOWS_MAX]; // other rules on the same gradients
     uint32_t n_shadows;
     bool labels_from_model;
-    bool starts;     // the optimiser's state is handed over: one StartVector for each of its arrays
+    uint32_t starts; // bit per enum gd_start: it is handed over, each by a StartVector
     uint64_t digest; // of the message and the group table: a resuming client must send the same bytes
 
     struct gd_group *groups; // owned
@@ -100,6 +115,24 @@ static inline bool gd_open_run_has_side(const struct gd_open_run *open_run, enum
 // PARAMETERS and OUTPUTS keep their first snapshot as long as the run lasts.
 static inline bool gd_side_keeps_start(enum gd_side side) {
     return side != GD_SIDE_PROBE_GRADIENT;
+}
+
+// Whether the optimiser's state is handed over.
+static inline bool gd_open_run_starts_state(const struct gd_open_run *open_run) {
+    return open_run->starts & ((UINT32_C(1) << GD_STATE_ARRAYS_MAX) - 1);
+}
+
+// Whether the stream's start is handed over.
+static inline bool gd_open_run_starts_side(const struct gd_open_run *open_run, enum gd_side side) {
+    return gd_side_keeps_start(side) &&
+           open_run->starts >> (side == GD_SIDE_PARAMETERS ? GD_START_PARAMETERS : GD_START_OUTPUTS) & 1;
+}
+
+// The step that a side's tag measures from, for gd_side_tag_describe(): that of a start that was handed over is the
+// run's own.
+static inline int64_t gd_open_run_measures_from(const struct gd_open_run *open_run, enum gd_side_tag tag) {
+    enum gd_side side = tag == GD_SIDE_TAG_PARAMETERS_FROM_START ? GD_SIDE_PARAMETERS : GD_SIDE_OUTPUTS;
+    return gd_open_run_starts_side(open_run, side) ? 1 : open_run->first_step;
 }
 
 // Of those before it, how many the run has: where a side lies among a run's own. GD_SIDES: all of them.
@@ -171,7 +204,7 @@ struct gd_submission {
     enum gd_delivery delivery;
     uint32_t slot;         // of elements that are inline: once the run has one for them
     uint32_t inline_bytes; // of the frame's payload
-    uint32_t start_array;  // StartVector: 0 the second moment, 1 its maximum
+    uint32_t start;        // StartVector: enum gd_start
 
     // Snapshot
     uint32_t sides; // bit per enum gd_side: it has elements of that stream, in ...

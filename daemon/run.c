@@ -219,8 +219,11 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
         gd_run_sides_take(run, submission);
     }
     if (submission->kind == GD_SUBMISSION_START) {
-        run->received_starts |= UINT64_C(1) << submission->start_array;
-        run->received_optimizer_step = submission->optimizer_step;
+        run->received_starts |= UINT64_C(1) << submission->start;
+        if (submission->start < GD_STATE_ARRAYS_MAX)
+            run->received_optimizer_step = submission->optimizer_step;
+        else
+            gd_run_sides_take_start(run, gd_start_side(submission->start));
     }
     if (submission->delivery == GD_IN_SLOT)
         queue(run, submission);
@@ -232,7 +235,7 @@ int gd_run_submit_consume(struct gd_run *run, struct gd_submission *submission, 
 uint8_t *gd_run_arriving_elements(struct gd_run *run, uint64_t *ret_bytes) {
     if (run->arriving->kind == GD_SUBMISSION_START) {
         *ret_bytes = run->open_run->elements * sizeof(float);
-        return (uint8_t *)gd_memory_second_moment(&run->memory, 0, 1, run->arriving->start_array);
+        return (uint8_t *)gd_memory_second_moment(&run->memory, 0, 1, run->arriving->start);
     }
     for (uint32_t slot = 0; slot < run->layout.slots; slot++) {
         if (atomic_load_explicit(&run->slot_use[slot], memory_order_acquire) != GD_SLOT_FREE)
@@ -285,11 +288,16 @@ static struct gd_history history_of(struct gd_run *run) {
     };
 }
 
-// Returns true when the start vectors are all there, and become the state.
+// Returns true when the start vectors of the optimiser's state are all there, and become the state.
 static bool take_start(struct gd_run *run, const struct gd_submission *start) {
-    run->state->starts |= UINT64_C(1) << start->start_array;
+    uint64_t arrays = run->open_run->starts & ((UINT32_C(1) << GD_STATE_ARRAYS_MAX) - 1);
+    run->state->starts |= UINT64_C(1) << start->start;
+    if (start->start >= GD_STATE_ARRAYS_MAX) {
+        gd_run_sides_start(run, gd_start_side(start->start), start->sequence);
+        return false;
+    }
     gd_adam_start(&run->state->adam, start->optimizer_step);
-    if (!gd_run_starts_are_complete(run, run->state->starts))
+    if ((run->state->starts & arrays) != arrays)
         return false;
     gd_analysis_begin_start(run->analysis, &run->input);
     return true;

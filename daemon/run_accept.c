@@ -8,7 +8,7 @@ static int refuse(struct gd_error *ret_error, const char *field, uint64_t value,
 }
 
 bool gd_run_starts_are_complete(const struct gd_run *run, uint64_t starts) {
-    return starts == (UINT64_C(1) << run->layout.start_arrays) - 1;
+    return starts == run->open_run->starts;
 }
 
 static int check_optimizer_step(struct gd_run *run, struct gd_submission *snapshot, struct gd_error *ret_error) {
@@ -54,8 +54,8 @@ static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, st
 
     if (!gd_run_starts_are_complete(run, run->received_starts))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
-                            "start_streams has %u entries; a Snapshot came before there was a StartVector for each",
-                            run->layout.start_arrays);
+                            "start_streams has %d entries; a Snapshot came before there was a StartVector for each",
+                            __builtin_popcount(run->open_run->starts));
     // SessionLog START is written already, and a reader drops what earlier files have from that step on
     bool first = run->received_step < 0;
     if (first && (snapshot->step < run->open_run->first_step ||
@@ -84,14 +84,17 @@ static int check_snapshot(struct gd_run *run, struct gd_submission *snapshot, st
 }
 
 static int check_start(const struct gd_run *run, const struct gd_submission *start, struct gd_error *ret_error) {
-    if (start->start_array >= run->layout.start_arrays)
+    if (!(run->open_run->starts >> start->start & 1))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
-                            "a StartVector came that is none of OpenRun's %u start_streams", run->layout.start_arrays);
-    if (run->received_starts >> start->start_array & 1)
+                            "a StartVector came that is none of OpenRun's %d start_streams",
+                            __builtin_popcount(run->open_run->starts));
+    if (run->received_starts >> start->start & 1)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
-                            "a second StartVector of the same kind came, for array %u of the state",
-                            start->start_array);
-    if (run->received_starts > 0 && start->optimizer_step != run->received_optimizer_step)
+                            "a second StartVector of the same kind, %u, came", start->start + GRADIENTD_START_KIND_MIN);
+    if (start->start >= GD_STATE_ARRAYS_MAX) // of a stream, in its first slot
+        return check_delivery(run, start, 1, ret_error);
+    if (run->received_starts & ((1 << GD_STATE_ARRAYS_MAX) - 1) &&
+        start->optimizer_step != run->received_optimizer_step)
         return refuse(ret_error, "optimizer_step", start->optimizer_step, "that of the other StartVector,",
                       run->received_optimizer_step);
     for (uint32_t i = 0; i < run->open_run->n_groups; i++)

@@ -76,7 +76,7 @@ static int restore(struct gd_run *run, const struct gd_memory_restored *restored
         return refuse(ret_error, "the step or the time in its state is none");
     if (!gd_alerts_are_valid(&state->alerts, run->open_run->n_groups))
         return refuse(ret_error, "the rules in its state are none");
-    if (state->starts >> run->layout.start_arrays)
+    if (state->starts & ~(uint64_t)run->open_run->starts)
         return refuse(ret_error, "its state has start vectors that the run has not");
     int result = check_rates(run, ret_error);
     if (result == 0)

@@ -68,6 +68,16 @@ void gd_run_sides_take(struct gd_run *run, const struct gd_submission *snapshot)
             take_slot(run, side, snapshot->side_slot[side]);
 }
 
+void gd_run_sides_take_start(struct gd_run *run, enum gd_side side) {
+    take_slot(run, side, 0);
+}
+
+void gd_run_sides_start(struct gd_run *run, enum gd_side side, uint64_t sequence) {
+    struct gd_side_state *state = state_of(run, side);
+    state->start_slot = 0;
+    state->slots[0] = (struct gd_slot_state){.step = GD_HISTORY_START_STEP, .sequence = sequence, .in_use = 1};
+}
+
 static int refuse(struct gd_error *ret_error, const char *what) {
     return gd_error_set(ret_error, GD_ERROR_MEMORY, "memory", "memory is damaged: %s", what);
 }
@@ -86,7 +96,9 @@ static int restore_side(struct gd_run *run, enum gd_side side, struct gd_error *
             continue;
         if (slot->in_use != 1)
             return refuse(ret_error, "a slot in its state is neither free nor in use");
-        if (slot->step < 0 || slot->step > state->step || slot->sequence > run->state->sequence)
+        bool is_start = slot->step == GD_HISTORY_START_STEP && i == state->start_slot &&
+                        gd_open_run_starts_side(run->open_run, side);
+        if ((slot->step < 0 && !is_start) || slot->step > state->step || slot->sequence > run->state->sequence)
             return refuse(ret_error, "a slot in its state is ahead of the run");
         take_slot(run, side, i);
         in_use++;

@@ -16,6 +16,11 @@ __attribute__((warn_unused_result)) int gd_run_sides_check(const struct gd_run *
 // The snapshot is received: its slots are taken.
 void gd_run_sides_take(struct gd_run *run, const struct gd_submission *snapshot);
 
+// A start of the stream, in its first slot, is received; and when its turn has come, it is what distances are measured
+// from.
+void gd_run_sides_take_start(struct gd_run *run, enum gd_side side);
+void gd_run_sides_start(struct gd_run *run, enum gd_side side, uint64_t sequence);
+
 // Takes the slots that a resumed run's state has in use, after checking it. Returns 0 or -EBADMSG with *ret_error set.
 __attribute__((warn_unused_result)) int gd_run_sides_restore(struct gd_run *run, struct gd_error *ret_error);
 

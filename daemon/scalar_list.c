@@ -53,7 +53,7 @@ static void describe_tags(const struct gd_open_run *open_run, struct gd_scalar_l
             gd_tag_describe_shadow(open_run->shadows[i].rule, tag, &list->shadows[i][tag]);
     }
     for (enum gd_side_tag tag = 0; tag < GD_SIDE_TAG_COUNT; tag++)
-        gd_side_tag_describe(tag, open_run->first_step, &list->sides[tag]);
+        gd_side_tag_describe(tag, gd_open_run_measures_from(open_run, tag), &list->sides[tag]);
     for (enum gd_group_quantity quantity = 0; quantity < GD_GROUP_QUANTITIES; quantity++)
         gd_group_tag_describe(quantity, &list->quantities[quantity]);
 }

@@ -9,7 +9,9 @@
 #define FUNCTION_PAPER "Benjamin, Rolnick and Kording, arXiv 1805.08289"
 #define PROBE "the gradient on the trainer's fixed probe samples"
 #define STRIDES "m strides of the stream earlier"
-#define START "the run's first snapshot of the stream, at the step that the tag names where that is not the run's first"
+#define START                                                                                                          \
+    "the start that the trainer handed over or else the run's first snapshot of the stream, at the step that the tag " \
+    "names where that is not the run's first"
 
 static const char cosine_description[] =
     "Gradient coherence on fixed samples: the cosine between " PROBE " now and the one " STRIDES ", `<g_t, g_{t-m}> / "

@@ -259,6 +259,11 @@ struct gradientd_options {
     struct gradientd_stream_options probe_gradients, parameters, outputs;
     uint64_t output_examples;     // of `outputs`: how many fixed examples there are ...
     uint64_t outputs_per_example; // ... and the network's outputs on each
+    // After a restart from a checkpoint, what distances from the start are measured from: the parameters, a pointer a
+    // slice, and the outputs that the run began with, in the types of their streams. NULL: the first snapshot of each,
+    // and the tags say at which step that was.
+    const void *const *start_parameters;
+    const void *start_outputs;
 
     uint32_t max_lag;   // M: coherence is computed for lags 1..M; 1 to 32
     uint32_t inflight;  // steps the trainer may be ahead of the daemon; 1 to 64

@@ -7,6 +7,8 @@ enum {
     GRADIENTD_PROTOCOL_VERSION = 1,
     GRADIENTD_LAYOUT_VERSION = 3,
 
+    GRADIENTD_START_KIND_MIN = 5, // StreamKind of the first start vector
+
     GRADIENTD_FRAME_HEADER_BYTES = 8,      // u32le message_bytes, u32le payload_bytes
     GRADIENTD_MESSAGE_BYTES_MAX = 1 << 20, // a message holds names and numbers, elements go elsewhere
     GRADIENTD_TABLE_BYTES_MAX = 32 << 20,  // 65,536 groups with names of 255 bytes take 17 MiB

@@ -161,7 +161,7 @@ static const struct offence starting[] = {
     DECLARED(INVALID, three, "start_streams has 6 twice"),
     DECLARED(INVALID, gradient, "start_streams[0] is 1, which the state of rule 2 does not hold"),
     DECLARED(INVALID, nothing_known, "start_streams[0] is 9, which the state of rule 2 does not hold"),
-    DECLARED(UNSUPPORTED, parameters, "start_streams[0] is 7"),
+    DECLARED(INVALID, parameters, "start_streams[0] is 7; streams must then have 3"),
     DECLARED(UNSUPPORTED, outputs, "start_streams[0] is 8"),
     INVALID(rate_nan, "start_learning_rate", "parameter_groups[0].start_learning_rate is nan, it must be finite"),
 

@@ -251,7 +251,7 @@ static struct block *take_scalars(const struct gd_run *run, struct input *input)
 
 static struct block *take_start(const struct gd_run *run, struct input *input) {
     struct block *block = new_block(run, GD_SUBMISSION_START);
-    block->submission.start_array = take(input) % GD_STATE_ARRAYS_MAX;
+    block->submission.start = take(input) % GD_STARTS;
     block->submission.has_optimizer_step = true;
     block->submission.optimizer_step = take_wide(input);
     return block;
@@ -368,7 +368,7 @@ static void submit_good(struct attach_rig *rig, struct block *block) {
 static void start_vectors(struct attach_rig *rig) {
     for (uint32_t array = 0; array < rig->run->layout.start_arrays; array++) {
         struct block *block = new_block(rig->run, GD_SUBMISSION_START);
-        block->submission.start_array = array;
+        block->submission.start = array;
         block->submission.optimizer_step = 100;
         submit_good(rig, block);
     }

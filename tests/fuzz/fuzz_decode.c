@@ -44,7 +44,7 @@ static void check_open_run(const struct gd_open_run *open_run) {
 static void check_submission(const struct gd_submission *submission) {
     if (submission->kind == GD_SUBMISSION_CLOSE)
         return;
-    assert(submission->start_array < GD_STATE_ARRAYS_MAX);
+    assert(submission->start < GD_STARTS);
     assert(isfinite(submission->wall_time) && submission->step >= 0);
     assert(submission->n_scalars <= GRADIENTD_USER_TAGS_MAX);
     for (uint32_t i = 0; i < submission->n_scalars; i++)

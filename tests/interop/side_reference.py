@@ -27,12 +27,19 @@ class SideReference:
         self.start = {}  # name -> (step, vector)
         self.lipschitz = 0.0
         self.optimizer_step = 0
-        self.from_start = "start" if run.first_step <= 1 else f"step{run.first_step}"
+        since = "start" if run.first_step <= 1 else f"step{run.first_step}"
+        self.since = {"parameters": since, "outputs": since}
+        for name in self.since:
+            start = getattr(run, f"start_{name}")
+            if start is not None:
+                self.since[name] = "start"
+                self.start[name] = (None, self._widened(start, name))
 
     def _vector(self, step, name):
         value = getattr(step, name)
-        if value is None:
-            return None
+        return None if value is None else self._widened(value, name)
+
+    def _widened(self, value, name):
         arrays = [value] if name == "outputs" else value
         element_type = getattr(self.run, name).element_type
         return np.concatenate([widened(np.asarray(array).ravel(), element_type) for array in arrays]).astype(np.float64)
@@ -118,7 +125,7 @@ class SideReference:
             if size:
                 values["parameters/update_ratio"] = moved / size
         if away is not None:
-            values[f"parameters/l2_from_{self.from_start}"] = away
+            values[f"parameters/l2_from_{self.since['parameters']}"] = away
         return values
 
     def _outputs(self, step, now):
@@ -128,12 +135,12 @@ class SideReference:
         if moved is not None:
             values["function/l2_step"] = moved / root
         if away is not None:
-            values[f"function/l2_from_{self.from_start}"] = away / root
+            values[f"function/l2_from_{self.since['outputs']}"] = away / root
         if "parameters" not in now:
             return values
         x_moved, x_away = self._distances(step, "parameters", now["parameters"])
         if moved is not None and x_moved and sides["outputs"].stride == sides["parameters"].stride:
             values["function/per_parameter_step"] = moved / root / x_moved
         if away is not None and x_away and self.start["outputs"][0] == self.start["parameters"][0]:
-            values[f"function/per_parameter_from_{self.from_start}"] = away / root / x_away
+            values[f"function/per_parameter_from_{self.since['outputs']}"] = away / root / x_away
         return values

@@ -118,6 +118,32 @@ def test_a_restarted_run_says_from_where_it_measures(daemon, tmp_path):
     assert {"parameters/l2_from_step1200", "function/l2_from_step1200", "function/per_parameter_from_step1200"} <= shown
 
 
+@pytest.mark.parametrize("handed_over", [("parameters",), ("outputs",), ("parameters", "outputs")])
+def test_a_restarted_run_that_hands_its_start_over_measures_from_there(handed_over, start_daemon, tmp_path):
+    """With the optimiser's state beside it, and a daemon that is killed before the first step and later."""
+    began = records_of(one_run("adam"), seed=20, steps=2)[0]
+    run = one_run("adam", first_step=1200, start_optimizer_step=1199, parameters=SideStream(2), outputs=SideStream(2))
+    run.start_second_moment = [np.full(group.numel, 1e-3, np.float32) for group in GROUPS]
+    for name in handed_over:
+        setattr(run, f"start_{name}", getattr(began, name))
+    records = records_of(run, seed=21)
+    for index, record in enumerate(records):
+        record.optimizer_step = 1200 + index
+
+    daemon = start_daemon(ready=False)
+    daemon.wait_ready()
+    trainer = Trainer(run, daemon.socket, tmp_path, echo=True)
+    for first in range(0, len(records), 5):
+        daemon.stop(signal.SIGKILL)
+        daemon = start_daemon(ready=False, at=daemon)
+        daemon.wait_ready()
+        trainer.send(records[first : first + 5])
+    shown = compare(run, records, trainer.finish())
+    for name, family in (("parameters", "parameters"), ("outputs", "function")):
+        assert f"{family}/l2_from_{'start' if name in handed_over else 'step1200'}" in shown
+    assert ("function/per_parameter_from_start" in shown) == (len(handed_over) == 2)
+
+
 def adversarial(random):
     """By name: what a stream's vectors may be."""
     n = GROUPS[0].numel + GROUPS[1].numel + GROUPS[2].numel
@@ -182,13 +208,12 @@ def test_elements_written_in_place(daemon, tmp_path):
     assert content(run, records, daemon, tmp_path / "other", in_place=True) == expected
 
 
-def test_without_streams_a_file_is_what_it_was(daemon, tmp_path):
-    """Declared streams that never come change no byte."""
+def test_streams_that_never_come_change_no_value(daemon, tmp_path):
     run = one_run()
     records = [replace(r, probe_gradients=None, parameters=None, outputs=None) for r in records_of(run, seed=13)]
     plain = replace(run, probe_gradients=None, parameters=None, outputs=None)
-    expected = content(plain, records, daemon, tmp_path / "expected")
-    assert content(run, records, daemon, tmp_path / "other") == expected
+    expected = read_steps(train(plain, records, daemon.socket, tmp_path / "expected"))
+    assert read_steps(train(run, records, daemon.socket, tmp_path / "other")) == expected
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -78,6 +78,8 @@ class Run:
     outputs: SideStream | None = None
     output_examples: int = 0
     outputs_per_example: int = 0
+    start_parameters: list | None = None  # as a step's, handed over before the first one
+    start_outputs: np.ndarray | None = None
 
     def sides(self):
         """What there is of the streams beside the gradient, by name."""
@@ -225,6 +227,7 @@ def _describe(run, socket, logdir, extra):
     for name, side in run.sides().items():
         shape = f" {run.output_examples} {run.outputs_per_example}" if name == "outputs" else ""
         lines.append(f"{name} {side.stride} {side.element_type}{shape}")
+    lines += [f"start_{name} 1" for name in ("parameters", "outputs") if getattr(run, f"start_{name}") is not None]
     for name, value in run.hparams.items():
         kind = "flag" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
         shown = value if kind == "text" else str(value).lower() if kind == "flag" else repr(value)
@@ -241,8 +244,13 @@ def _describe(run, socket, logdir, extra):
 
 
 def _start_vectors(run):
+    sides = []
+    if run.start_parameters is not None:
+        sides += [elements(array, run.parameters.element_type) for array in run.start_parameters]
+    if run.start_outputs is not None:
+        sides.append(elements(run.start_outputs, run.outputs.element_type))
     vectors = [*(run.start_second_moment or ()), *(run.start_second_moment_max or ())]
-    return b"".join(np.ascontiguousarray(vector, "<f4").tobytes() for vector in vectors)
+    return b"".join(array.tobytes() for array in sides) + b"".join(np.ascontiguousarray(vector, "<f4").tobytes() for vector in vectors)
 
 
 def build_path(path):

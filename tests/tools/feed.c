@@ -302,7 +302,7 @@ static void feed_read_description(struct feed *feed) {
         if (!value)
             feed_fail("a line without a value", line);
         *value++ = '\0';
-        if (!feed_sides_parse(line, value, &feed->options) && !feed_parse_text(feed, line, value) &&
+        if (!feed_sides_parse(&feed->sides, line, value, &feed->options) && !feed_parse_text(feed, line, value) &&
             !feed_parse_number(feed, line, value))
             feed_fail("unknown key", line);
     }

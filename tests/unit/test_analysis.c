@@ -451,7 +451,7 @@ Test(analysis, start_vectors_become_the_state) {
     for (uint32_t parts = 1; parts <= 3; parts++) {
         struct rig rig = rig_new(GD_RULE_AMSGRAD);
         rig_start(&rig);
-        rig.open_run->starts = true;
+        rig.open_run->starts = 3; // v and its maximum
         rig.open_run->groups[young].step_lag = 9;
         float *v = gd_memory_second_moment(&rig.memory, 0, 1, 0),
               *v_max = gd_memory_second_moment(&rig.memory, 0, 1, 1);

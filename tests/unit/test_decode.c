@@ -362,7 +362,7 @@ Test(decode, a_start_vector_is_a_submission) {
         cr_assert_eq(decode(), 0, "%s", error.text);
         const struct gd_submission *start = decoded.submission;
         cr_expect(decoded.kind == GD_CLIENT_SUBMISSION && start->kind == GD_SUBMISSION_START);
-        cr_expect(start->sequence == 1 && start->optimizer_step == 500 && start->start_array == (uint32_t)array);
+        cr_expect(start->sequence == 1 && start->optimizer_step == 500 && start->start == (uint32_t)array);
         cr_expect(start->delivery == GD_IN_SLOT && start->slot == 0 && start->n_scalars == 0 && start->n_rates == 0);
         free_decoded();
     }
@@ -379,14 +379,14 @@ Test(decode, a_start_vector_is_a_submission) {
 Test(decode, open_run_says_what_is_handed_over) {
     make_open_run();
     cr_assert_eq(decode(), 0, "%s", error.text);
-    cr_expect_not(decoded.open_run->starts);
+    cr_expect_eq(decoded.open_run->starts, 0);
     cr_expect(isnan(decoded.open_run->start_learning_rates[0]));
     free_decoded();
     make_open_run();
     m.open_run.n_start_streams = 1;
     SET_OPTIONAL(m.parameter_group[1], start_learning_rate, -0.25);
     cr_assert_eq(decode(), 0, "%s", error.text);
-    cr_expect(decoded.open_run->starts);
+    cr_expect_eq(decoded.open_run->starts, 1 << GD_START_SECOND_MOMENT);
     cr_expect(isnan(decoded.open_run->start_learning_rates[0]));
     cr_expect_eq(decoded.open_run->start_learning_rates[1], -0.25);
     free_decoded();

@@ -90,7 +90,7 @@ Test(resume_new, more_first_records_than_their_ring_holds_are_damage) {
 
 static struct gd_open_run *open_run_with_shadow(void) {
     struct gd_open_run *open_run = small_open_run();
-    open_run->starts = true;
+    open_run->starts = (UINT32_C(1) << gd_adam_state_arrays(&open_run->adam)) - 1;
     open_run->n_shadows = 1;
     open_run->shadows[0] = gd_adam_shadow(&open_run->adam, GD_RULE_ADAFOM);
     return open_run;

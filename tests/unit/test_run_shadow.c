@@ -157,7 +157,7 @@ Test(run_shadow, a_shadow_knows_how_far_its_groups_are_behind) {
 Test(run_shadow, start_vectors_are_not_the_shadows, .fini = free_run) {
     struct gd_open_run *open_run = shadowed_open_run(&owns[1], 0);
     static struct values values;
-    open_run->starts = true;
+    open_run->starts = (UINT32_C(1) << gd_adam_state_arrays(&open_run->adam)) - 1;
     open_run->n_shadows = 1;
     open_run->shadows[0] = gd_adam_shadow(&owns[1], GD_RULE_ADAMW);
     start(open_run);

@@ -19,13 +19,13 @@ static struct gd_open_run *starting_open_run(enum gd_rule rule) {
     open_run->adam.bias_correction = rule == GD_RULE_ADAM;
     open_run->adam.maximum_of = rule == GD_RULE_AMSGRAD ? GD_MAXIMUM_RAW_THEN_CORRECTED : 0;
     open_run->groups[1].step_lag = 100; // has no step before the first snapshot, where t is 100
-    open_run->starts = true;
+    open_run->starts = (UINT32_C(1) << gd_adam_state_arrays(&open_run->adam)) - 1;
     return open_run;
 }
 
 static struct block *new_start(uint64_t sequence, uint32_t array, uint64_t optimizer_step) {
     struct block *block = new_block(GD_SUBMISSION_START, sequence, 0);
-    block->submission.start_array = array;
+    block->submission.start = array;
     block->submission.has_optimizer_step = true;
     block->submission.optimizer_step = optimizer_step;
     return block;
@@ -108,7 +108,8 @@ Test(run_start, one_of_each_comes_before_the_first_snapshot) {
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct gd_open_run *open_run = starting_open_run(cases[i].rule);
-        open_run->starts = !cases[i].none;
+        if (cases[i].none)
+            open_run->starts = 0;
         start(open_run);
         for (uint32_t j = 0; j < cases[i].n; j++) {
             const struct message *message = &cases[i].messages[j];
