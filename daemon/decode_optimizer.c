@@ -113,9 +113,9 @@ int gd_start_of(Gradientd__StreamKind kind) {
     }
 }
 
-// Whether the run has what a start vector is the start of.
-static int check_start_stream(const struct gd_open_run *open_run, size_t index, Gradientd__StreamKind kind,
-                              struct gd_error *ret_error) {
+// Which start vector a kind is, one of which the run has what it is the start of; else -EBADMSG with *ret_error set.
+static int find_start(const struct gd_open_run *open_run, size_t index, Gradientd__StreamKind kind,
+                      struct gd_error *ret_error) {
     uint32_t arrays = gd_adam_state_arrays(&open_run->adam);
     int start = gd_start_of(kind);
     if (start >= (int)GD_STATE_ARRAYS_MAX && !gd_open_run_has_side(open_run, gd_start_side((uint32_t)start)))
@@ -124,7 +124,7 @@ static int check_start_stream(const struct gd_open_run *open_run, size_t index, 
                             start == GD_START_PARAMETERS ? GRADIENTD__STREAM_KIND__PARAMETERS
                                                          : GRADIENTD__STREAM_KIND__OUTPUTS);
     if (start >= (int)GD_STATE_ARRAYS_MAX || (start >= 0 && start < (int)arrays))
-        return 0;
+        return start;
     return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams",
                         "start_streams[%zu] is %d, which the state of rule %d does not hold: it has %u of "
                         "START_SECOND_MOMENT (5) and START_SECOND_MOMENT_MAX (6), in this order",
@@ -139,10 +139,10 @@ static int read_start_streams(const Gradientd__OpenRun *message, struct gd_open_
 
     for (size_t i = 0; i < message->n_start_streams; i++) {
         Gradientd__StreamKind kind = message->start_streams[i];
-        int result = check_start_stream(open_run, i, kind, ret_error);
-        if (result < 0)
-            return result;
-        uint32_t bit = UINT32_C(1) << gd_start_of(kind);
+        int start = find_start(open_run, i, kind, ret_error);
+        if (start < 0)
+            return start;
+        uint32_t bit = UINT32_C(1) << start;
         if (seen & bit)
             return gd_error_set(ret_error, GD_ERROR_INVALID, "start_streams", "start_streams has %d twice", (int)kind);
         seen |= bit;

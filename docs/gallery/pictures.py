@@ -129,6 +129,11 @@ def close_settings(page):
         close.first.click()
 
 
+def hide_logdir(page):
+    """Where the runs lie is the machine's business."""
+    page.locator("#data-location").evaluate_all("found => found.forEach(e => e.style.visibility = 'hidden')")
+
+
 def save(image, name):
     path = HERE / f"{name}.png"
     colors = COLORS
@@ -152,6 +157,8 @@ def take(browser, picture):
         close_settings(page)
     if picture.open_category:
         page.locator("tf-category-paginated-view").filter(has_text=picture.open_category).locator("button.heading").click()
+    settled(page)
+    hide_logdir(page)
     image = settled(page)
     if not picture.with_header:
         image = image.crop((0, HEADER_PIXELS, image.width, image.height))

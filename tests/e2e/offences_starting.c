@@ -162,7 +162,7 @@ static const struct offence starting[] = {
     DECLARED(INVALID, gradient, "start_streams[0] is 1, which the state of rule 2 does not hold"),
     DECLARED(INVALID, nothing_known, "start_streams[0] is 9, which the state of rule 2 does not hold"),
     DECLARED(INVALID, parameters, "start_streams[0] is 7; streams must then have 3"),
-    DECLARED(UNSUPPORTED, outputs, "start_streams[0] is 8"),
+    DECLARED(INVALID, outputs, "start_streams[0] is 8; streams must then have 4"),
     INVALID(rate_nan, "start_learning_rate", "parameter_groups[0].start_learning_rate is nan, it must be finite"),
 
     INVALID(snapshot_before_all, "start_streams", "a Snapshot came before there was a StartVector for each"),

@@ -142,7 +142,7 @@ def test_both_loaders_show_them(load_fast, runs, logdir):
             answer = board.get("/data/plugin/text/tags")
             if not answer or not set(answer.get("faulty", ())) >= tags:
                 return None
-            assert not answer.get("healthy")
+            assert not [tag for tag in answer.get("healthy", ()) if tag.startswith("alerts/")]
             points = {
                 (tag, point["step"]): html.unescape(re.sub("<[^>]*>", "", point["text"])).strip()
                 for tag in tags
