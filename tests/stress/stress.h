@@ -44,7 +44,7 @@ struct stress_manner {
 int64_t stress_spec_steps(const struct stress_spec *spec);
 
 // The hash of a file. Returns 0 or -1.
-int stress_hash_file(const char *path, uint64_t *ret_hash);
+int stress_hash_file(const char *path, uint64_t *ret_hash); // without the record of the outcome
 
 // Opens the run, submits everything and closes it; *ret_hash is the hash of its event file, which is removed. Returns 0
 // or -1. Any thread.

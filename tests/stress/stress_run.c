@@ -18,6 +18,7 @@ enum {
     STEPS_MIN = 3,
     STEPS_MAX = 60,
     TABLE_ELEMENTS = 4096,
+    RECORD_BYTES_MAX = 1 << 30,
 };
 
 struct stress_spec {
@@ -163,13 +164,42 @@ static int submit_all(const struct stress_spec *spec, struct gradientd_run *run,
     return result;
 }
 
+// FNV-1a.
+static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3;
+    return hash;
+}
+
+// Reads a record, or what is there of one, into *record, which grows. Returns its bytes, 0 at the end of the file.
+static size_t read_record(FILE *file, uint8_t **record) {
+    enum { HEAD_BYTES = 12, FOOT_BYTES = 4, LENGTH_BYTES = 8 };
+    uint8_t head[HEAD_BYTES] = {0};
+    uint64_t length = 0;
+    size_t bytes = fread(head, 1, HEAD_BYTES, file);
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
+        length = length << 8 | head[i];
+    bool is_whole = bytes == HEAD_BYTES && length < RECORD_BYTES_MAX;
+    size_t left = is_whole ? (size_t)length + FOOT_BYTES : 0;
+    *record = realloc(*record, HEAD_BYTES + left);
+    if (!*record)
+        abort();
+    memcpy(*record, head, bytes);
+    return bytes + fread(*record + bytes, 1, left, file);
+}
+
 int stress_hash_file(const char *path, uint64_t *ret_hash) {
-    uint64_t hash = 0xcbf29ce484222325; // FNV-1a
+    static const char outcome[] = "_hparams_/session_end_info"; // of a run that was closed, and of no other
+    uint64_t hash = 0xcbf29ce484222325;
+    uint8_t *record = NULL;
+    size_t bytes;
     FILE *file = fopen(path, "re");
     if (!file)
         return stress_fail("%s cannot be read", path);
-    for (int byte; (byte = getc(file)) != EOF;)
-        hash = (hash ^ (uint64_t)byte) * 0x100000001b3;
+    while ((bytes = read_record(file, &record)) > 0)
+        if (!memmem(record, bytes, outcome, sizeof(outcome) - 1))
+            hash = hash_bytes(hash, record, bytes);
+    free(record);
     fclose(file);
     *ret_hash = hash;
     return 0;
