@@ -65,8 +65,9 @@ static int check_sides(struct gradientd_run *run, const struct gradientd_step *s
                 return client_fail(&run->error, EINVAL, "%s[%u] is missing; there must be one for each of %u groups",
                                    names[side], i, run->n_groups);
     }
-    if (step->has_model_version && step->model_version > step->step)
-        return client_fail(&run->error, EINVAL, "model_version is %lld, it must not be above the step, %lld",
+    if (step->has_model_version && (step->model_version < 0 || step->model_version > step->step))
+        return client_fail(&run->error, EINVAL,
+                           "model_version is %lld, it must not be negative, nor above the step, %lld",
                            (long long)step->model_version, (long long)step->step);
     return 0;
 }

@@ -92,9 +92,9 @@ static int check_snapshot(const Gradientd__Snapshot *snapshot, const struct gd_f
         return result;
     if (snapshot->has_optimizer_step && snapshot->optimizer_step == 0)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "optimizer_step", "optimizer_step is 0, it counts from 1");
-    if (snapshot->has_model_version && snapshot->model_version > snapshot->step)
+    if (snapshot->has_model_version && (snapshot->model_version < 0 || snapshot->model_version > snapshot->step))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "model_version",
-                            "model_version is %lld, it must not be above the step, %lld",
+                            "model_version is %lld, it must not be negative, nor above the step, %lld",
                             (long long)snapshot->model_version, (long long)snapshot->step);
     result = check_elements(*ret_gradient, frame, ret_error);
     if (result == 0)

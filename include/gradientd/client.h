@@ -348,7 +348,7 @@ struct gradientd_step {
     const struct gradientd_scalar *scalars;
     size_t n_scalars;
 
-    // The step whose parameters this gradient was computed at, where another worker's copy was older; at most `step`.
+    // The step whose parameters this gradient was computed at, where another worker's copy was older; 0 to `step`.
     bool has_model_version;
     int64_t model_version;
 

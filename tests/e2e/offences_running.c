@@ -46,6 +46,7 @@ SNAPSHOT(two_streams, request.streams[1] = &request.elements; request.message.n_
 SNAPSHOT(other_stream, request.elements.kind = GRADIENTD__STREAM_KIND__PARAMETERS)
 SNAPSHOT(undeclared_stream, ADD_PARAMETERS(true))
 SNAPSHOT(side_inline, ADD_PARAMETERS(false))
+SNAPSHOT(version_negative, request.message.has_model_version = true; request.message.model_version = INT64_MIN)
 SNAPSHOT(version_ahead, request.message.has_model_version = true; request.message.model_version = 3)
 SNAPSHOT(sequence_gap, request.message.sequence = 3)
 SNAPSHOT(sequence_again, request.message.sequence = 1)
@@ -206,7 +207,8 @@ static const struct offence running[] = {
     UNSUPPORTED(other_stream, "streams", "streams has 1 entries and no GRADIENT"),
     INVALID(undeclared_stream, "streams", "streams has kind 3, which OpenRun's streams have not"),
     UNSUPPORTED(side_inline, "streams.inline_bytes", "streams[1] has PARAMETERS without a slot"),
-    INVALID(version_ahead, "model_version", "model_version is 3, it must not be above the step, 2"),
+    INVALID(version_ahead, "model_version", "model_version is 3, it must not be negative, nor above the step, 2"),
+    INVALID(version_negative, "model_version", "model_version is -9223372036854775808, it must not be negative"),
     INVALID(sequence_gap, "sequence", "sequence is 3, it must be the next one, 2"),
     INVALID(sequence_again, "sequence", "sequence is 1, it must be the next one, 2"),
     INVALID(first_step_late, "step", "step is 2, the first one must be OpenRun's first_step, 1"),
