@@ -7,27 +7,10 @@
 #include "bytes.h"
 #include "crc32c.h"
 #include "event.h"
+#include "event_records.h"
 #include "tensorboard.pb-c.h"
 
 #define WALL_TIME 1700000000.5
-
-static uint8_t storage[1 << 20];
-
-static struct gd_record_buffer empty_buffer(void) {
-    return (struct gd_record_buffer){.data = storage, .capacity = sizeof(storage)};
-}
-
-static void assert_bytes(const struct gd_record_buffer *buffer, const char *expected_hex) {
-    static const char digits[] = "0123456789abcdef";
-    static char hex[4096];
-    cr_assert_lt(2 * buffer->used, sizeof(hex));
-    for (size_t i = 0; i < buffer->used; i++) {
-        hex[2 * i] = digits[buffer->data[i] >> 4];
-        hex[2 * i + 1] = digits[buffer->data[i] & 15];
-    }
-    hex[2 * buffer->used] = '\0';
-    cr_assert_str_eq(hex, expected_hex);
-}
 
 // Checks a record's framing at *offset, moves it behind the record and unpacks its event.
 static Tensorboard__Event *next_event(const struct gd_record_buffer *buffer, size_t *offset) {
@@ -206,7 +189,7 @@ Test(event, bound_of_one_scalar_is_reached) {
 Test(event, a_record_may_fill_the_buffer) {
     struct gd_record_buffer buffer = empty_buffer();
     gd_event_append_stop(&buffer, WALL_TIME, 1000);
-    buffer = (struct gd_record_buffer){.data = storage, .capacity = buffer.used};
+    buffer = (struct gd_record_buffer){.data = empty_buffer().data, .capacity = buffer.used};
     gd_event_append_stop(&buffer, WALL_TIME, 1000);
     cr_assert_eq(buffer.used, buffer.capacity);
 }
@@ -214,6 +197,6 @@ Test(event, a_record_may_fill_the_buffer) {
 Test(event, a_record_that_does_not_fit_is_a_fault, .signal = SIGABRT) {
     struct gd_record_buffer buffer = empty_buffer();
     gd_event_append_stop(&buffer, WALL_TIME, 1000);
-    buffer = (struct gd_record_buffer){.data = storage, .capacity = buffer.used - 1};
+    buffer = (struct gd_record_buffer){.data = empty_buffer().data, .capacity = buffer.used - 1};
     gd_event_append_stop(&buffer, WALL_TIME, 1000);
 }

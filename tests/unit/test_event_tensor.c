@@ -6,28 +6,11 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "event_records.h"
 #include "event_tensor.h"
 #include "tensorboard.pb-c.h"
 
 #define WALL_TIME 1700000000.5
-
-static uint8_t storage[1 << 20];
-
-static struct gd_record_buffer empty_buffer(void) {
-    return (struct gd_record_buffer){.data = storage, .capacity = sizeof(storage)};
-}
-
-static void assert_bytes(const struct gd_record_buffer *buffer, const char *expected_hex) {
-    static const char digits[] = "0123456789abcdef";
-    static char hex[4096];
-    cr_assert_lt(2 * buffer->used, sizeof(hex));
-    for (size_t i = 0; i < buffer->used; i++) {
-        hex[2 * i] = digits[buffer->data[i] >> 4];
-        hex[2 * i + 1] = digits[buffer->data[i] & 15];
-    }
-    hex[2 * buffer->used] = '\0';
-    cr_assert_str_eq(hex, expected_hex);
-}
 
 static void fill_bins(struct gd_histogram_bin bins[static GD_HISTOGRAM_BINS]) {
     for (int i = 0; i < GD_HISTOGRAM_BINS; i++)
@@ -159,6 +142,6 @@ Test(event_tensor, every_record_is_within_its_bound_and_near_it) {
 Test(event_tensor, a_record_that_does_not_fit_is_a_fault, .signal = SIGABRT) {
     struct gd_record_buffer buffer = empty_buffer();
     gd_event_append_text(&buffer, WALL_TIME, 7, (struct gd_tensor_tag){"a", ""}, "b", 1);
-    buffer = (struct gd_record_buffer){.data = storage, .capacity = buffer.used - 1};
+    buffer = (struct gd_record_buffer){.data = empty_buffer().data, .capacity = buffer.used - 1};
     gd_event_append_text(&buffer, WALL_TIME, 7, (struct gd_tensor_tag){"a", ""}, "b", 1);
 }

@@ -48,71 +48,59 @@ struct message {
     uint32_t slot;
 };
 
-Test(run_start, one_of_each_comes_before_the_first_snapshot) {
-    const struct {
-        const char *what;
-        enum gd_rule rule;
-        bool none; // the run declares none
-        struct message messages[4];
-        uint32_t n;
-        const char *field, *text; // of the last one; NULL: accepted
-    } cases[] = {
-        {"v", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 2, NULL, ""},
-        {"later", GD_RULE_ADAM, false, {{SCALARS, 0, 0, 0}, {START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 3, NULL, ""},
-        {"never", GD_RULE_ADAM, false, {{CLOSE, 0, 0, 0}}, 1, NULL, ""},
-        {"none", GD_RULE_ADAM, false, {{SNAPSHOT, 0, 101, 0}}, 1, "start_streams", "1 entries"},
-        {"undeclared", GD_RULE_ADAM, true, {{START, 0, 100, 0}}, 1, "start_streams", "none of OpenRun's 0"},
-        {"another", GD_RULE_ADAM, false, {{START, 1, 100, 0}}, 1, "start_streams", "none of OpenRun's 1"},
-        {"twice", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {START, 0, 100, 0}}, 2, "start_streams", "second"},
-        {"too late",
-         GD_RULE_ADAM,
-         false,
-         {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}, {START, 0, 100, 0}},
-         3,
-         "start_streams",
-         "second"},
-        {"slot", GD_RULE_ADAM, false, {{START, 0, 100, 1}}, 1, "slot", "below the number of slots, 1"},
-        {"lag", GD_RULE_ADAM, false, {{START, 0, 99, 0}}, 1, "optimizer_step", "is 99, it must be at least"},
-        {"v and max",
-         GD_RULE_AMSGRAD,
-         false,
-         {{START, 0, 100, 0}, {START, 1, 100, 0}, {SNAPSHOT, 0, 0, 0}},
-         3,
-         NULL,
-         ""},
-        {"max and v",
-         GD_RULE_AMSGRAD,
-         false,
-         {{START, 1, 100, 0}, {START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}},
-         3,
-         NULL,
-         ""},
-        {"half", GD_RULE_AMSGRAD, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 2, "start_streams", "2 entries"},
-        {"steps that differ",
-         GD_RULE_AMSGRAD,
-         false,
-         {{START, 0, 100, 0}, {START, 1, 101, 0}},
-         2,
-         "optimizer_step",
-         "is 101, it must be that of the other StartVector, 100"},
-        {"a step it holds",
-         GD_RULE_ADAM,
-         false,
-         {{START, 0, 100, 0}, {SNAPSHOT, 0, 100, 0}},
-         2,
-         "optimizer_step",
-         "above the last applied one, 100"},
-        {"the next step", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 101, 0}}, 2, NULL, ""},
-        {"a later step", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 105, 0}}, 2, NULL, ""},
-    };
+static const struct {
+    const char *what;
+    enum gd_rule rule;
+    bool none; // the run declares none
+    struct message messages[4];
+    uint32_t n;
+    const char *field, *text; // of the last one; NULL: accepted
+} orders[] = {
+    {"v", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 2, NULL, ""},
+    {"later", GD_RULE_ADAM, false, {{SCALARS, 0, 0, 0}, {START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 3, NULL, ""},
+    {"never", GD_RULE_ADAM, false, {{CLOSE, 0, 0, 0}}, 1, NULL, ""},
+    {"none", GD_RULE_ADAM, false, {{SNAPSHOT, 0, 101, 0}}, 1, "start_streams", "1 entries"},
+    {"undeclared", GD_RULE_ADAM, true, {{START, 0, 100, 0}}, 1, "start_streams", "none of OpenRun's 0"},
+    {"another", GD_RULE_ADAM, false, {{START, 1, 100, 0}}, 1, "start_streams", "none of OpenRun's 1"},
+    {"twice", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {START, 0, 100, 0}}, 2, "start_streams", "second"},
+    {"too late",
+     GD_RULE_ADAM,
+     false,
+     {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}, {START, 0, 100, 0}},
+     3,
+     "start_streams",
+     "second"},
+    {"slot", GD_RULE_ADAM, false, {{START, 0, 100, 1}}, 1, "slot", "below the number of slots, 1"},
+    {"lag", GD_RULE_ADAM, false, {{START, 0, 99, 0}}, 1, "optimizer_step", "is 99, it must be at least"},
+    {"v and max", GD_RULE_AMSGRAD, false, {{START, 0, 100, 0}, {START, 1, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 3, NULL, ""},
+    {"max and v", GD_RULE_AMSGRAD, false, {{START, 1, 100, 0}, {START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 3, NULL, ""},
+    {"half", GD_RULE_AMSGRAD, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 0, 0}}, 2, "start_streams", "2 entries"},
+    {"steps that differ",
+     GD_RULE_AMSGRAD,
+     false,
+     {{START, 0, 100, 0}, {START, 1, 101, 0}},
+     2,
+     "optimizer_step",
+     "is 101, it must be that of the other StartVector, 100"},
+    {"a step it holds",
+     GD_RULE_ADAM,
+     false,
+     {{START, 0, 100, 0}, {SNAPSHOT, 0, 100, 0}},
+     2,
+     "optimizer_step",
+     "above the last applied one, 100"},
+    {"the next step", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 101, 0}}, 2, NULL, ""},
+    {"a later step", GD_RULE_ADAM, false, {{START, 0, 100, 0}, {SNAPSHOT, 0, 105, 0}}, 2, NULL, ""},
+};
 
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct gd_open_run *open_run = starting_open_run(cases[i].rule);
-        if (cases[i].none)
+Test(run_start, one_of_each_comes_before_the_first_snapshot) {
+    for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
+        struct gd_open_run *open_run = starting_open_run(orders[i].rule);
+        if (orders[i].none)
             open_run->starts = 0;
         start(open_run);
-        for (uint32_t j = 0; j < cases[i].n; j++) {
-            const struct message *message = &cases[i].messages[j];
+        for (uint32_t j = 0; j < orders[i].n; j++) {
+            const struct message *message = &orders[i].messages[j];
             struct block *block = message->what == START ? new_start(j + 1, message->array, message->optimizer_step)
                                   : message->what == SNAPSHOT ? new_snapshot(j + 1, 1, message->slot)
                                   : message->what == SCALARS  ? new_block(GD_SUBMISSION_SCALARS, j + 1, 0)
@@ -120,13 +108,13 @@ Test(run_start, one_of_each_comes_before_the_first_snapshot) {
             block->submission.slot = message->slot;
             block->submission.optimizer_step = message->optimizer_step;
             block->submission.has_optimizer_step = message->optimizer_step > 0;
-            bool refused = cases[i].field && j + 1 == cases[i].n;
+            bool refused = orders[i].field && j + 1 == orders[i].n;
             int result = submit(block);
-            cr_expect_eq(result, refused ? -EBADMSG : 0, "%s, message %u: %s", cases[i].what, j, error.text);
+            cr_expect_eq(result, refused ? -EBADMSG : 0, "%s, message %u: %s", orders[i].what, j, error.text);
             if (refused) {
-                cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", cases[i].what);
-                cr_expect_str_eq(error.field, cases[i].field, "%s: %s", cases[i].what, error.text);
-                cr_expect_not_null(strstr(error.text, cases[i].text), "%s: %s", cases[i].what, error.text);
+                cr_expect_eq(error.code, GD_ERROR_INVALID, "%s", orders[i].what);
+                cr_expect_str_eq(error.field, orders[i].field, "%s: %s", orders[i].what, error.text);
+                cr_expect_not_null(strstr(error.text, orders[i].text), "%s: %s", orders[i].what, error.text);
             }
         }
         free_run();
