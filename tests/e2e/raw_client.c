@@ -109,7 +109,7 @@ static bool read_exactly(struct raw_client *client, uint8_t *data, size_t bytes)
     return true;
 }
 
-static Gradientd__DaemonMessage *receive_any(struct raw_client *client) {
+Gradientd__DaemonMessage *raw_client_receive_any(struct raw_client *client) {
     uint8_t header[GRADIENTD_FRAME_HEADER_BYTES];
     if (!read_exactly(client, header, sizeof(header)))
         return NULL;
@@ -125,10 +125,10 @@ static Gradientd__DaemonMessage *receive_any(struct raw_client *client) {
 }
 
 Gradientd__DaemonMessage *raw_client_receive(struct raw_client *client) {
-    Gradientd__DaemonMessage *message = receive_any(client);
+    Gradientd__DaemonMessage *message = raw_client_receive_any(client);
     while (message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT) {
         gradientd__daemon_message__free_unpacked(message, NULL);
-        message = receive_any(client);
+        message = raw_client_receive_any(client);
     }
     return message;
 }

@@ -34,8 +34,11 @@ void raw_client_send_bytes(struct raw_client *client, const void *data, size_t b
 void raw_client_send(struct raw_client *client, const Gradientd__ClientMessage *message, const void *payload,
                      size_t payload_bytes);
 
-// The next message but for Alerts, which the caller frees; NULL when the daemon has closed the connection. Fails the
-// test when neither comes.
+// The next message, which the caller frees; NULL when the daemon has closed the connection. Fails the test when neither
+// comes.
+Gradientd__DaemonMessage *raw_client_receive_any(struct raw_client *client);
+
+// The same without the Alerts.
 Gradientd__DaemonMessage *raw_client_receive(struct raw_client *client);
 
 // The next Error, past Attached and Released, which the caller frees. `name` says whose it is where there is none.

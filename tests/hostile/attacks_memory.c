@@ -103,7 +103,7 @@ static void train(struct attacker *attacker, struct spoiler *spoiler) {
         raw_client_wait(client);
         raw_client_send_snapshot(client, &snapshot);
         if (scratch_wait_readable(client->fd, ANSWER_SECONDS))
-            gradientd__daemon_message__free_unpacked(raw_client_receive(client), NULL);
+            gradientd__daemon_message__free_unpacked(raw_client_receive_any(client), NULL); // an Alert may be all
         attacker_did(attacker, 1);
     }
 }
