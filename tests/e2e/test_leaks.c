@@ -19,6 +19,7 @@ enum {
     DROPPED = 1000,
     TRAINERS = 4,      // at once
     WARM_UP_PART = 4,  // a quarter more goes before the baseline is taken
+    FDS_BEHIND = 128,  // half of what a user may have open
     GROWTH_KIB = 1024, // pieces that the allocator keeps differ by 0.3 MiB: 100 bytes a run would be seen, 1 KiB a drop
 };
 
@@ -53,25 +54,35 @@ struct trainers {
     _Atomic int done;
 };
 
-static int train_once(const char *name) {
+// On a thread of its own, where nothing may be asserted: says what went wrong instead.
+static bool train_once(const char *name) {
     struct gradientd_options options = trainer_options(daemon_process.socket, directory, name, NULL);
     struct gradientd_run *run;
+    struct gradientd_error error;
     float gradient[TRAINER_NUMEL] = {1.0f};
-    if (gradientd_open(&options, &run, NULL) < 0)
-        return -1;
+    if (gradientd_open(&options, &run, &error) < 0) {
+        fprintf(stderr, "%s is not opened: %s\n", name, error.text);
+        return false;
+    }
     unlink(gradientd_event_path(run)); // a new run looks at all files of its directory
     struct gradientd_step step = trainer_step(1);
-    int result = trainer_submit(run, &step, gradient);
-    return gradientd_close(run, GRADIENTD_SUCCESS) == GRADIENTD_OK ? result : -1;
+    int submitted = trainer_submit(run, &step, gradient);
+    int closed = gradientd_close(run, GRADIENTD_SUCCESS);
+    if (submitted != GRADIENTD_OK || closed != GRADIENTD_OK)
+        fprintf(stderr, "%s: submit says %d, close %d\n", name, submitted, closed);
+    return submitted == GRADIENTD_OK && closed == GRADIENTD_OK;
 }
 
-// On a thread of its own, where nothing may be asserted.
+// A daemon that is behind with closing what runs had open must not take them for more than a user may have.
 static void *train(void *context) {
+    const struct timespec pause = {.tv_nsec = 1000000};
     struct trainers *trainers = context;
     char name[32];
     snprintf(name, sizeof(name), "%lx", (unsigned long)pthread_self());
     while (atomic_fetch_sub(&trainers->left, 1) > 0) {
-        if (train_once(name) != GRADIENTD_OK)
+        while (scratch_count_fds(daemon_process.pid) > FDS_BEHIND)
+            nanosleep(&pause, NULL);
+        if (!train_once(name))
             break;
         atomic_fetch_add(&trainers->done, 1);
     }
