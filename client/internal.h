@@ -185,10 +185,6 @@ struct gradientd_run {
 
 // ---- options.c
 
-// Checks what the daemon could not see or say; the daemon checks the rest. Returns 0 or a negative errno with
-// *ret_error set.
-int client_check_options(const struct gradientd_options *options, struct gradientd_error *ret_error);
-
 // Checks `name`, which is list[index]member, as the name of a group, a tag or a pattern. Returns 0 or -EINVAL with
 // *ret_error set.
 int client_check_name(const char *list, size_t index, const char *member, const char *name,

@@ -151,8 +151,7 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
     struct gradientd_error *error = ret_error ? ret_error : &ignored;
 
     *ret_run = NULL;
-    *error = (struct gradientd_error){0};
-    int result = client_check_options(options, error);
+    int result = gradientd_check(options, error);
     if (result < 0)
         return result;
     struct gradientd_run *run = calloc(1, sizeof(*run));

@@ -163,7 +163,7 @@ static int check_inline(const struct gradientd_options *options, struct gradient
     return 0;
 }
 
-int client_check_options(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+static int check_options(const struct gradientd_options *options, struct gradientd_error *ret_error) {
     if (options->options_bytes != sizeof(*options))
         return client_fail(ret_error, EINVAL,
                            "options_bytes is %zu, this library's is %zu: start from "
@@ -191,4 +191,11 @@ int client_check_options(const struct gradientd_options *options, struct gradien
     if (result == 0)
         result = check_sides(options, ret_error);
     return result < 0 ? result : check_inline(options, ret_error);
+}
+
+int gradientd_check(const struct gradientd_options *options, struct gradientd_error *ret_error) {
+    struct gradientd_error ignored;
+    struct gradientd_error *error = ret_error ? ret_error : &ignored;
+    *error = (struct gradientd_error){0};
+    return check_options(options, error);
 }

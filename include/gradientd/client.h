@@ -366,6 +366,11 @@ struct gradientd_step {
     size_t n_squared_norms;                             // at most 64, with at most 65,536 values per_group in all
 };
 
+// Checks options without a daemon: returns 0, or the negative errno that gradientd_open() would return for them, with
+// *ret_error (may be NULL) as it would set it. What only a daemon judges (sizes, rates, the optimiser's variants) is
+// left to gradientd_open(). Any thread.
+GRADIENTD_API int gradientd_check(const struct gradientd_options *options, struct gradientd_error *ret_error);
+
 // Connects, describes the run, shares memory with the daemon and opens the event file. On success *ret_run is a new run
 // that gradientd_close() frees. On failure returns a negative errno, *ret_run is NULL and *ret_error (may be NULL) says
 // why. Waits at most connect_timeout for the daemon, plus the time to touch the memory

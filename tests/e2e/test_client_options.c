@@ -251,6 +251,24 @@ static void expect_parts(const char *text, const char *const parts[3]) {
         cr_assert(strstr(text, parts[i]), "\"%s\" does not say \"%s\"", text, parts[i]);
 }
 
+// What is wrong by itself is told without a daemon; for what only a daemon can tell the options are right.
+static void expect_checked(const struct gradientd_options *options, const struct spoiling *spoiling) {
+    struct gradientd_options elsewhere = *options;
+    struct gradientd_error error, expected;
+    struct gradientd_run *run;
+    memset(&error, 0x7f, sizeof(error)); // what is not set is found
+    elsewhere.socket = "/nowhere/socket";
+    int result = gradientd_check(&elsewhere, &error);
+    cr_assert_eq(result, spoiling->code == EINVAL ? -EINVAL : 0, "%s: %d", spoiling->parts[0], result);
+    cr_assert_eq(gradientd_check(&elsewhere, NULL), result, "%s", spoiling->parts[0]);
+    cr_assert_eq(error.code, -result, "%s", spoiling->parts[0]);
+    cr_assert_eq(*error.text == '\0', result == 0, "%s: %s", spoiling->parts[0], error.text);
+    if (result == 0)
+        return;
+    cr_assert_eq(gradientd_open(&elsewhere, &run, &expected), result, "%s", spoiling->parts[0]);
+    cr_assert_str_eq(error.text, expected.text);
+}
+
 Test(client_options, each_wrong_one_is_named) {
     size_t fds = scratch_count_fds(0);
     for (size_t i = 0; i < sizeof(spoilings) / sizeof(spoilings[0]); i++) {
@@ -259,6 +277,7 @@ Test(client_options, each_wrong_one_is_named) {
         struct gradientd_run *run = (struct gradientd_run *)&options; // anything but NULL
         struct gradientd_error error;
         spoiling->apply(&options);
+        expect_checked(&options, spoiling);
         int result = gradientd_open(&options, &run, &error);
         cr_assert_eq(result, -spoiling->code, "%s: %d is not %d: %s", spoiling->parts[0], result, -spoiling->code,
                      error.text);
