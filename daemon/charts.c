@@ -36,7 +36,7 @@ static const struct category categories[] = {
          {"mu on the fixed samples", GD_SHOWN_PROBE, {"coherence_probe/mu$", "coherence_probe/mu_past$"}},
      }},
     {"Adam convergence ratios",
-     GD_SHOWN_ALWAYS,
+     GD_SHOWN_EFFECTIVE_STEP,
      false,
      {
          {"B/A: squared updates to step sizes", GD_SHOWN_ALWAYS, {"adam/B_over_A$"}},

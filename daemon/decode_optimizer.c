@@ -12,13 +12,14 @@ static int check_number(const char *field, double value, struct gd_error *ret_er
 }
 
 static int check_rule(const Gradientd__Optimizer *optimizer, struct gd_error *ret_error) {
-    int result = gd_error_check_range("rule", (uint64_t)optimizer->rule, GD_RULE_SGD, GD_RULE_ADAFOM, ret_error);
+    int result = gd_error_check_range("rule", (uint64_t)optimizer->rule, GD_RULE_SGD, GD_RULE_OTHER, ret_error);
     if (result < 0)
         return result;
     if (optimizer->centred)
         return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "centred",
                             "centred is true; centred RMSprop subtracts the mean gradient, whose state is not kept: "
-                            "follow it as sgd for its coherence");
+                            "follow it as rule %d, other, which is without the adam/ tags",
+                            GD_RULE_OTHER);
     bool amsgrad = optimizer->rule == GRADIENTD__RULE__AMSGRAD;
     if (amsgrad != optimizer->has_maximum_of)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "maximum_of",

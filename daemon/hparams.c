@@ -18,12 +18,13 @@ struct start_info {
 };
 
 struct gd_known_hparams gd_hparams_known(enum gd_rule rule, const struct gd_adam_rates *rates) {
-    bool decays = rule != GD_RULE_SGD && rule != GD_RULE_ADAGRAD && rule != GD_RULE_ADAFOM;
+    bool has_eps = rule != GD_RULE_SGD && rule != GD_RULE_OTHER;
+    bool decays = has_eps && rule != GD_RULE_ADAGRAD && rule != GD_RULE_ADAFOM;
     return (struct gd_known_hparams){
         .rule = rule,
         .learning_rate = rates->learning_rate,
         .beta2 = decays ? rates->beta2 : (double)NAN,
-        .eps = rule == GD_RULE_SGD ? (double)NAN : rates->eps,
+        .eps = has_eps ? rates->eps : (double)NAN,
         .batch_size = (double)NAN,
     };
 }

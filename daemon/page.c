@@ -51,6 +51,15 @@ static const char shadows[] =
     "`shadow_amsgrad/C_over_A` falls and `adam/C_over_A` does not, the fix helps; where both look alike, it is not "
     "what is wrong.\n\n";
 
+static const char shadows_alone[] =
+    "## shadow_.../: what would another rule do?\n\n"
+    "The effective step of this run's own optimiser has none of the forms that are followed here. These charts are of "
+    "the rule in the name, on the very same gradients, with this run's learning rates and without moving the model. A "
+    "sums its effective steps, B the squared updates they make, C how much they change.\n\n"
+    "- **`B_over_A` and `C_over_A`** go to 0 where the rule's convergence proof holds.\n"
+    "- **`oscillation`** is the share of the step size that changes in a step. Healthy Adam: about (1 - b2)/2. Above "
+    "0.1, Adam would be in trouble.\n\n";
+
 static const char noise[] =
     "## noise/, noise_single/ and fisher/: is the batch the right size?\n\n"
     "Shown once the trainer states batch sizes. `B_simple` is the batch at which noise and signal are equal: far below "
@@ -99,8 +108,13 @@ static const char health[] =
 static const char histograms[] =
     "## Histograms: log2\n\n"
     "`gradient/log2_abs` is log2 of each gradient element's size: one hump that drifts left is healthy, a second hump "
-    "is a layer on its own scale, and a wall at the left (half precision: -24) is underflow. `adam/log2_step_size` is "
-    "log2 of each effective step: the wider, the more the rule does that plain sgd would not.\n\n";
+    "is a layer on its own scale, and a wall at the left (half precision: -24) is underflow.";
+
+static const char step_size_histogram[] =
+    " `adam/log2_step_size` is log2 of each effective step: the wider, the more the rule does that plain sgd would "
+    "not.";
+
+static const char paragraph[] = "\n\n";
 
 static const char alerts[] =
     "## alerts/: what a rule has seen\n\n"
@@ -117,31 +131,35 @@ static const char gaps[] =
 
 static const struct {
     const char *text;
-    uint32_t needs; // enum gd_shown: all of them
+    uint32_t needs; // enum gd_shown: all of them ...
+    uint32_t lacks; // ... and none of these
 } pieces[] = {
-    {introduction, GD_SHOWN_ALWAYS},
-    {coherence, GD_SHOWN_ALWAYS},
-    {probe, GD_SHOWN_PROBE},
-    {ratios, GD_SHOWN_ALWAYS},
-    {second_moment, GD_SHOWN_SECOND_MOMENT},
-    {step_sizes, GD_SHOWN_ALWAYS},
-    {shadows, GD_SHOWN_SHADOWS},
-    {noise, GD_SHOWN_ALWAYS},
-    {subspace, GD_SHOWN_ALWAYS},
-    {parameters, GD_SHOWN_PARAMETERS},
-    {function, GD_SHOWN_OUTPUTS},
-    {curvature, GD_SHOWN_PROBE | GD_SHOWN_PARAMETERS},
-    {groups, GD_SHOWN_GROUPS},
-    {health, GD_SHOWN_ALWAYS},
-    {histograms, GD_SHOWN_ALWAYS},
-    {alerts, GD_SHOWN_ALWAYS},
-    {gaps, GD_SHOWN_ALWAYS},
+    {introduction, GD_SHOWN_ALWAYS, 0},
+    {coherence, GD_SHOWN_ALWAYS, 0},
+    {probe, GD_SHOWN_PROBE, 0},
+    {ratios, GD_SHOWN_EFFECTIVE_STEP, 0},
+    {second_moment, GD_SHOWN_SECOND_MOMENT | GD_SHOWN_EFFECTIVE_STEP, 0},
+    {step_sizes, GD_SHOWN_EFFECTIVE_STEP, 0},
+    {shadows, GD_SHOWN_SHADOWS | GD_SHOWN_EFFECTIVE_STEP, 0},
+    {shadows_alone, GD_SHOWN_SHADOWS, GD_SHOWN_EFFECTIVE_STEP},
+    {noise, GD_SHOWN_ALWAYS, 0},
+    {subspace, GD_SHOWN_ALWAYS, 0},
+    {parameters, GD_SHOWN_PARAMETERS, 0},
+    {function, GD_SHOWN_OUTPUTS, 0},
+    {curvature, GD_SHOWN_PROBE | GD_SHOWN_PARAMETERS, 0},
+    {groups, GD_SHOWN_GROUPS, 0},
+    {health, GD_SHOWN_ALWAYS, 0},
+    {histograms, GD_SHOWN_ALWAYS, 0},
+    {step_size_histogram, GD_SHOWN_EFFECTIVE_STEP, 0},
+    {paragraph, GD_SHOWN_ALWAYS, 0},
+    {alerts, GD_SHOWN_ALWAYS, 0},
+    {gaps, GD_SHOWN_ALWAYS, 0},
 };
 
 size_t gd_page_write(uint32_t shown, char *ret_text) {
     size_t bytes = 0;
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
-        if ((pieces[i].needs & shown) != pieces[i].needs)
+        if ((pieces[i].needs & shown) != pieces[i].needs || pieces[i].lacks & shown)
             continue;
         size_t piece_bytes = strlen(pieces[i].text);
         assert(bytes + piece_bytes <= GD_PAGE_BYTES_MAX);

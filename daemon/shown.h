@@ -13,7 +13,8 @@ enum gd_shown {
     GD_SHOWN_PROBE = 1 << 3,         // gradients on fixed samples
     GD_SHOWN_PARAMETERS = 1 << 4,
     GD_SHOWN_OUTPUTS = 1 << 5,
-    GD_SHOWN_ALL = (1 << 6) - 1,
+    GD_SHOWN_EFFECTIVE_STEP = 1 << 6, // the rule's is known
+    GD_SHOWN_ALL = (1 << 7) - 1,
 };
 
 // A set of enum gd_shown. What a trainer may say at any step (a batch size, norms of smaller batches) is not in it.

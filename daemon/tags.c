@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RULES = 7 };
+enum { SHADOW_RULES = 7, RULES = 8 }; // the last one, other, is no shadow
 
 #define COHERENCE_PAPER "Dai et al., arXiv 1810.03264"
 #define NOISE_PAPER "McCandlish et al., arXiv 1812.06162"
@@ -274,7 +274,8 @@ void gd_tag_describe(enum gd_tag tag, struct gd_tag_text *ret_text) {
 }
 
 const char *gd_rule_name(unsigned rule) {
-    static const char *const names[RULES] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
+    static const char *const names[RULES] = {"sgd",     "adam",    "adamw",  "rmsprop",
+                                             "amsgrad", "adagrad", "adafom", "other"};
     assert(rule >= 1 && rule <= RULES);
     return names[rule - 1];
 }
@@ -309,7 +310,7 @@ bool gd_tag_is_reserved(const char *name) {
         if (strncmp(name, reserved[i], bytes) == 0 && (name[bytes] == '\0' || reserved[i][bytes - 1] == '/'))
             return true;
     }
-    for (unsigned rule = 1; rule <= RULES; rule++) {
+    for (unsigned rule = 1; rule <= SHADOW_RULES; rule++) {
         char prefix[GD_TAG_NAME_BYTES];
         int bytes = snprintf(prefix, sizeof(prefix), "shadow_%s/", gd_rule_name(rule));
         if (strncmp(name, prefix, (size_t)bytes) == 0)

@@ -37,12 +37,16 @@ struct gd_adam_config gd_adam_shadow(const struct gd_adam_config *own, enum gd_r
     return shadow;
 }
 
+bool gd_adam_has_effective_step(const struct gd_adam_config *config) {
+    return config->rule != GD_RULE_OTHER;
+}
+
 bool gd_adam_has_second_moment(const struct gd_adam_config *config) {
-    return config->rule != GD_RULE_SGD;
+    return config->rule != GD_RULE_SGD && gd_adam_has_effective_step(config);
 }
 
 uint32_t gd_adam_state_arrays(const struct gd_adam_config *config) {
-    if (config->rule == GD_RULE_SGD)
+    if (!gd_adam_has_second_moment(config))
         return 0;
     return config->rule == GD_RULE_AMSGRAD ? 2 : 1;
 }
@@ -53,6 +57,8 @@ static bool rule_forgets(enum gd_rule rule) {
 }
 
 static uint64_t silent_steps(const struct gd_adam_config *config, bool exact, double beta2_max) {
+    if (!gd_adam_has_effective_step(config))
+        return UINT64_MAX;
     if (exact || config->rule == GD_RULE_SGD)
         return 0;
     return rule_forgets(config->rule) ? memory_steps(beta2_max) : UINT64_MAX;

@@ -23,6 +23,7 @@ enum gd_rule {
     GD_RULE_AMSGRAD,
     GD_RULE_ADAGRAD,
     GD_RULE_ADAFOM,
+    GD_RULE_OTHER, // its effective step is not known: the family never begins
 };
 
 enum gd_maximum_of {
@@ -43,9 +44,12 @@ struct gd_adam_config {
 
 enum {
     GD_STATE_ARRAYS_MAX = 2,           // a root of v, and amsgrad's of its maximum
-    GD_RULES_MAX = GD_RULE_ADAFOM,     // a run follows each rule once: its own ...
-    GD_SHADOWS_MAX = GD_RULES_MAX - 1, // ... and as shadows the others
+    GD_SHADOWS_MAX = GD_RULE_ADAFOM,   // a run follows each known rule once, as a shadow all but its own ...
+    GD_RULES_MAX = GD_SHADOWS_MAX + 1, // ... which may be none of them
 };
+
+// Whether the rule's effective step is known: every rule's but other's.
+bool gd_adam_has_effective_step(const struct gd_adam_config *config);
 
 // Whether a rule corrects the bias of v where nothing is said.
 bool gd_adam_corrects_by_default(enum gd_rule rule);
@@ -110,7 +114,8 @@ struct gd_adam_group_step {
     bool relative;                       // vhat has filled: g^2 / vhat means something
 };
 
-// True when the rule keeps a second moment (every rule but sgd), and how many floats an element's state takes.
+// True when the rule keeps a second moment (every rule but sgd and other), and how many floats an element's state
+// takes.
 bool gd_adam_has_second_moment(const struct gd_adam_config *config);
 uint32_t gd_adam_state_arrays(const struct gd_adam_config *config);
 

@@ -70,10 +70,11 @@ enum gradientd_result {
 };
 
 // What is submitted is the gradient as the optimiser consumes it: with coupled weight decay (PyTorch's Adam, Adagrad,
-// SGD) that is g + wd x, with `maximize` negated; decoupled decay (AdamW) changes nothing. Centred RMSprop subtracts a
-// mean that is not kept here: follow it as GRADIENTD_SGD, for its coherence alone.
+// SGD) that is g + wd x, with `maximize` negated; decoupled decay (AdamW) changes nothing.
 //
-// The optimiser's update rule: it decides what the effective step a / (sqrt(vhat) + eps) is.
+// The optimiser's update rule: it decides what the effective step a / (sqrt(vhat) + eps) is. One whose step none of
+// these has (centred RMSprop, which subtracts a mean that is not kept here, RAdam, Adafactor, Lion, ...) is
+// GRADIENTD_OTHER: the run then shows everything but the adam/ and step_sums/ tags.
 enum gradientd_rule {
     GRADIENTD_SGD = 1, // with or without momentum
     GRADIENTD_ADAM,
@@ -82,6 +83,7 @@ enum gradientd_rule {
     GRADIENTD_AMSGRAD,
     GRADIENTD_ADAGRAD,
     GRADIENTD_ADAFOM, // AdaGrad with first-order momentum (Chen et al., arXiv 1808.02941)
+    GRADIENTD_OTHER,  // any other optimiser; it cannot be a shadow rule
 };
 
 // Of what AMSGrad keeps the running maximum.
@@ -218,7 +220,8 @@ struct gradientd_options {
     enum gradientd_element_type element_type;
     enum gradientd_transport transport;
     struct gradientd_optimizer optimizer;
-    // Other rules, what they would do with the same gradients: the adam/ tags again, as shadow_<rule>/.
+    // Other rules, what they would do with the same gradients: the adam/ tags again, as shadow_<rule>/, with the
+    // learning rates of the steps and beta2 and eps of the parameter groups.
     const enum gradientd_rule *shadow_rules;
     size_t n_shadow_rules;
 

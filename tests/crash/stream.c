@@ -28,7 +28,7 @@ int crash_stream_init(struct crash_stream *stream, uint64_t seed, uint64_t eleme
     *stream = (struct crash_stream){.rates = {.beta2 = 0.99, .eps = 1e-8}};
     draw_groups(stream, &random, elements_min, elements_max);
     stream->rule =
-        (enum gradientd_rule)(GRADIENTD_SGD + stress_random_below(&random, GRADIENTD_ADAFOM - GRADIENTD_SGD + 1));
+        (enum gradientd_rule)(GRADIENTD_SGD + stress_random_below(&random, GRADIENTD_OTHER - GRADIENTD_SGD + 1));
     stream->shadow = stream->rule == GRADIENTD_AMSGRAD ? GRADIENTD_ADAM : GRADIENTD_AMSGRAD;
     stream->has_shadow = stress_random_below(&random, 3) == 0;
     stream->has_start = stream->rule == GRADIENTD_ADAM && stress_random_below(&random, 2) == 0;

@@ -72,7 +72,7 @@ OPEN_RUN(open_elements_zero, request.stream.has_elements = true)
 // ---- the optimiser
 
 OPEN_RUN(open_rule_zero, request.optimizer.rule = (Gradientd__Rule)0)
-OPEN_RUN(open_rule, request.optimizer.rule = (Gradientd__Rule)8)
+OPEN_RUN(open_rule, request.optimizer.rule = (Gradientd__Rule)9)
 OPEN_RUN(open_amsgrad, request.optimizer.rule = GRADIENTD__RULE__AMSGRAD)
 OPEN_RUN(open_maximum, request.optimizer.has_maximum_of = true)
 OPEN_RUN(open_maximum_far, request.optimizer.rule = GRADIENTD__RULE__AMSGRAD; request.optimizer.has_maximum_of = true;
@@ -100,7 +100,7 @@ OPEN_RUN(open_eps, request.parameter_group.has_eps = true; request.parameter_gro
 SHADOWS(shadow_own, GRADIENTD__RULE__ADAM, GRADIENTD__RULE__SGD)
 SHADOWS(shadow_twice, GRADIENTD__RULE__ADAM, GRADIENTD__RULE__AMSGRAD, GRADIENTD__RULE__ADAM)
 SHADOWS(shadow_zero, (Gradientd__Rule)0)
-SHADOWS(shadow_unknown, (Gradientd__Rule)8)
+SHADOWS(shadow_other, GRADIENTD__RULE__OTHER)
 
 OPEN_RUN(open_no_rates, open_run->n_parameter_groups = 0)
 
@@ -190,8 +190,8 @@ static const struct offence opening[] = {
     INVALID(open_elements, "elements", "elements of GRADIENT is 9, the groups' numel add up to 8"),
     INVALID(open_elements_zero, "elements", "elements of GRADIENT is 0, the groups' numel add up to 8"),
 
-    INVALID(open_rule_zero, "rule", "rule is 0, the limits are 1 and 7"),
-    INVALID(open_rule, "rule", "rule is 8, the limits are 1 and 7"),
+    INVALID(open_rule_zero, "rule", "rule is 0, the limits are 1 and 8"),
+    INVALID(open_rule, "rule", "rule is 9, the limits are 1 and 8"),
     INVALID(open_amsgrad, "maximum_of", "maximum_of is missing"),
     INVALID(open_maximum, "maximum_of", "only amsgrad keeps a maximum"),
     INVALID(open_maximum_far, "maximum_of", "maximum_of is 4, the limits are 1 and 3"),
@@ -208,7 +208,7 @@ static const struct offence opening[] = {
     INVALID(shadow_own, "shadow_rules", "shadow_rules[1] is 1, which is the run's own rule, 1"),
     INVALID(shadow_twice, "shadow_rules", "shadow_rules[2] is 2, which is the run's own rule, 1, or comes twice"),
     INVALID(shadow_zero, "shadow_rules", "shadow_rules is 0, the limits are 1 and 7"),
-    INVALID(shadow_unknown, "shadow_rules", "shadow_rules is 8, the limits are 1 and 7"),
+    INVALID(shadow_other, "shadow_rules", "shadow_rules is 8, the limits are 1 and 7"),
     INVALID(open_no_rates, "parameter_groups", "parameter_groups is 0, the limits are 1 and 4096"),
     INVALID(open_many_rates, "parameter_groups", "parameter_groups is 4097, the limits are 1 and 4096"),
 

@@ -26,6 +26,7 @@ static char event_path[256];
     }
 
 DECLARE(of_sgd, GRADIENTD__RULE__SGD, 1, SECOND_MOMENT)
+DECLARE(of_other, GRADIENTD__RULE__OTHER, 1, SECOND_MOMENT)
 DECLARE(maximum_of_adam, GRADIENTD__RULE__ADAM, 1, MAXIMUM)
 DECLARE(second_moment_twice, GRADIENTD__RULE__ADAM, 2, SECOND_MOMENT, SECOND_MOMENT)
 DECLARE(maximum_missing, GRADIENTD__RULE__AMSGRAD, 1, SECOND_MOMENT)
@@ -154,6 +155,7 @@ ELEMENTS(in_a_payload, 36, elements.has_inline_bytes = true; elements.inline_byt
 
 static const struct offence starting[] = {
     DECLARED(INVALID, of_sgd, "start_streams[0] is 5, which the state of rule 1 does not hold"),
+    DECLARED(INVALID, of_other, "start_streams[0] is 5, which the state of rule 8 does not hold"),
     DECLARED(INVALID, maximum_of_adam, "start_streams[0] is 6, which the state of rule 2 does not hold"),
     DECLARED(INVALID, second_moment_twice, "start_streams has 5 twice"),
     DECLARED(INVALID, maximum_missing, "start_streams has 1 entries; amsgrad needs"),

@@ -25,7 +25,7 @@ static const struct gradientd_group large[] = {{.name = "a", .numel = 1}, {.name
 static const struct gradientd_group overflowing[] = {{.name = "a", .numel = 1}, {.name = "b", .numel = UINT64_MAX}};
 static const enum gradientd_rule own_rule[] = {GRADIENTD_SGD};
 static const enum gradientd_rule adam_twice[] = {GRADIENTD_ADAM, GRADIENTD_ADAM};
-static const enum gradientd_rule unknown_rule[] = {(enum gradientd_rule)8};
+static const enum gradientd_rule other_rule[] = {GRADIENTD_OTHER};
 static const char *const patterns[] = {"*", NULL};
 static const char *const empty_pattern[] = {""};
 static const char *const long_pattern[] = {"*", LONG_NAME};
@@ -90,7 +90,7 @@ SPOIL(inflight_large, options->inflight = 65)
 SPOIL(copy_threads_zero, options->copy_threads = 0)
 SPOIL(copy_threads_large, options->copy_threads = 17)
 SPOIL(rule_zero, options->optimizer.rule = (enum gradientd_rule)0)
-SPOIL(rule_large, options->optimizer.rule = (enum gradientd_rule)8)
+SPOIL(rule_large, options->optimizer.rule = (enum gradientd_rule)9)
 SPOIL(bias_correction_large, options->optimizer.bias_correction = (enum gradientd_bias_correction)3)
 SPOIL(bias_correction_of_sgd, options->optimizer.bias_correction = GRADIENTD_BIAS_CORRECTED)
 SPOIL(maximum_of_adam, options->optimizer.rule = GRADIENTD_ADAM; options->optimizer.maximum_of = GRADIENTD_CORRECTED)
@@ -115,7 +115,7 @@ SPOIL(shadows_many, options->n_shadow_rules = 8)
 SPOIL(shadows_missing, options->n_shadow_rules = 1)
 SPOIL(shadow_of_itself, options->shadow_rules = own_rule; options->n_shadow_rules = 1)
 SPOIL(shadow_twice, options->shadow_rules = adam_twice; options->n_shadow_rules = 2)
-SPOIL(shadow_unknown, options->shadow_rules = unknown_rule; options->n_shadow_rules = 1)
+SPOIL(shadow_other, options->shadow_rules = other_rule; options->n_shadow_rules = 1)
 SPOIL(include_many, options->include = patterns; options->n_include = 65)
 SPOIL(include_missing, options->n_include = 1)
 SPOIL(include_null, options->include = patterns; options->n_include = 2)
@@ -184,8 +184,8 @@ static const struct spoiling spoilings[] = {
     {inflight_large, EBADMSG, {"inflight is 65", "1 and 64"}},
     {copy_threads_zero, EINVAL, {"copy_threads is 0", "1 and 16"}},
     {copy_threads_large, EINVAL, {"copy_threads is 17", "1 and 16"}},
-    {rule_zero, EBADMSG, {"rule is 0", "1 and 7"}},
-    {rule_large, EBADMSG, {"rule is 8", "1 and 7"}},
+    {rule_zero, EBADMSG, {"rule is 0", "1 and 8"}},
+    {rule_large, EBADMSG, {"rule is 9", "1 and 8"}},
     {bias_correction_large, EINVAL, {"bias_correction is 3", "0 and 2"}},
     {bias_correction_of_sgd, EBADMSG, {"bias_correction is set", "only adam"}},
     {maximum_of_adam, EBADMSG, {"maximum_of is set", "only amsgrad"}},
@@ -209,7 +209,7 @@ static const struct spoiling spoilings[] = {
     {shadows_missing, EINVAL, {"shadow_rules is missing"}},
     {shadow_of_itself, EBADMSG, {"shadow_rules[0] is 1", "the run's own rule"}},
     {shadow_twice, EBADMSG, {"shadow_rules[1] is 2", "comes twice"}},
-    {shadow_unknown, EBADMSG, {"shadow_rules is 8", "1 and 7"}},
+    {shadow_other, EBADMSG, {"shadow_rules is 8", "1 and 7"}},
     {include_many, EINVAL, {"n_include is 65", "64"}},
     {include_missing, EINVAL, {"include is missing"}},
     {include_null, EINVAL, {"include[1] is missing", "255"}},

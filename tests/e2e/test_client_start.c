@@ -244,7 +244,7 @@ Test(client_start, what_the_rule_does_not_have_is_refused) {
     static const struct {
         enum gradientd_rule rule;
         bool has_max;
-    } cases[] = {{GRADIENTD_SGD, false}, {GRADIENTD_AMSGRAD, false}, {GRADIENTD_ADAM, true}};
+    } cases[] = {{GRADIENTD_SGD, false}, {GRADIENTD_OTHER, false}, {GRADIENTD_AMSGRAD, false}, {GRADIENTD_ADAM, true}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct gradientd_options options = options_for(cases[i].rule, "refused");
         options.optimizer.bias_correction = GRADIENTD_RULE_DEFAULT;

@@ -24,6 +24,7 @@ static void check_open_run(const struct gd_open_run *open_run) {
         elements += open_run->groups[i].numel;
     }
     assert(elements == open_run->elements);
+    assert(open_run->adam.rule >= GD_RULE_SGD && open_run->adam.rule <= GD_RULE_OTHER);
     assert(open_run->n_shadows <= GD_SHADOWS_MAX);
     for (uint32_t i = 0; i < open_run->n_shadows; i++)
         assert(open_run->shadows[i].rule >= GD_RULE_SGD && open_run->shadows[i].rule <= GD_RULE_ADAFOM);

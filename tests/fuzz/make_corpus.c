@@ -304,7 +304,7 @@ static void write_attachment(const char *name, int open_run, int image, const ui
 }
 
 static void write_attachments_of_garbage(void) {
-    enum { IMAGES = 5, RUNNING = 2, REGIONS = 17 };
+    enum { IMAGES = 5, RUNNING = 2, REGIONS = 17, FEW_SLOTS = 9 };
     static const uint8_t unchanged[] = {0};
     char name[32];
     for (int open_run = OPEN_RUNS_FIRST; open_run <= OPEN_RUNS_LAST; open_run++) {
@@ -321,7 +321,7 @@ static void write_attachments_of_garbage(void) {
         const uint8_t patches[] = {2, (uint8_t)region,          0, 7, 1, 0, 0, 0, 0, 0, 0,
                                    0, (uint8_t)(region | 0x80), 1, 3, 1, 0, 0, 0};
         snprintf(name, sizeof(name), "region%d", region);
-        write_attachment(name, OPEN_RUNS_LAST - 1, RUNNING, patches, sizeof(patches));
+        write_attachment(name, FEW_SLOTS, RUNNING, patches, sizeof(patches));
     }
 }
 

@@ -8,7 +8,7 @@
 #include "decode.h"
 #include "gradientd.pb-c.h"
 
-enum { STARTS_AND_SHADOWS = 8, THINS = 9, HAS_SIDES = 10, STREAMS = 4 };
+enum { STARTS_AND_SHADOWS = 8, THINS = 9, HAS_SIDES = 10, IS_OTHER = 11, STREAMS = 4 };
 
 static char run_name[] = "a/b=1,c+d-e_f.g";
 static char any[] = "*", one[] = "?*", none[] = "*x*";
@@ -23,6 +23,8 @@ static int rule_of(int number) {
         return GRADIENTD__RULE__AMSGRAD;
     if (number == HAS_SIDES)
         return GRADIENTD__RULE__SGD;
+    if (number == IS_OTHER)
+        return GRADIENTD__RULE__OTHER;
     return number == THINS ? GRADIENTD__RULE__ADAM : number;
 }
 
@@ -69,7 +71,7 @@ static void fill_starts_and_shadows(Gradientd__OpenRun *body, int number) {
     bool both = number == STARTS_AND_SHADOWS;
     body->n_start_streams = both || number == GRADIENTD__RULE__AMSGRAD ? 2 : number == GRADIENTD__RULE__ADAFOM;
     body->start_streams = start_streams;
-    body->n_shadow_rules = both || number == GRADIENTD__RULE__ADAGRAD ? 2 : 0;
+    body->n_shadow_rules = both || number == GRADIENTD__RULE__ADAGRAD || number == IS_OTHER ? 2 : 0;
     body->shadow_rules = both ? other_shadow_rules : shadow_rules;
 }
 

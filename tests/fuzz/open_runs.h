@@ -7,8 +7,9 @@
 #include "message.h"
 
 // 1 to 7 have the rule of that number, with more groups and options the higher it is. 8 is handed start vectors beside
-// shadow rules, 9 thins what it writes and has few slots, 10 has streams beside the gradient.
-enum { OPEN_RUNS_FIRST = 1, OPEN_RUNS_LAST = 10 };
+// shadow rules, 9 thins what it writes and has few slots, 10 has streams beside the gradient, 11 the rule other beside
+// shadow rules.
+enum { OPEN_RUNS_FIRST = 1, OPEN_RUNS_LAST = 11 };
 
 struct open_run_message {
     uint8_t message[512]; // a ClientMessage

@@ -390,6 +390,9 @@ class Reference:
         """The first applied snapshot: without the optimiser's v, mid-training means silence."""
         self.first_optimizer_step = optimizer_step
         self.last_optimizer_step = optimizer_step - 1
+        if self.rule == "other":  # its effective step is not known
+            self.silent_steps = math.inf
+            return
         if self.rule == "sgd" or all(optimizer_step - state.lag <= 1 for state in self.groups):
             return
         self.silent_steps = math.inf
@@ -441,7 +444,7 @@ class Reference:
         beta2, eps = self.beta2[parameter_group], self.eps[parameter_group]
         square = gradient**2
         v = state.second_moment
-        if self.rule == "sgd":
+        if self.rule in ("sgd", "other"):
             return np.full(gradient.size, rate), None
         if self.rule in EMA_RULES:
             keep = beta2**advance
@@ -503,7 +506,7 @@ class Reference:
 
     def _has_filled(self, state):
         """An uncorrected v starts at 0: g^2 / vhat means something once it has filled."""
-        if self.rule == "sgd":
+        if self.rule in ("sgd", "other"):
             return False
         if self.rule not in EMA_RULES or bias_corrected(self.run.optimizer):
             return True

@@ -34,6 +34,14 @@ def sgd_run(**options):
     return Run([Group("w", 20)], name="sgd", max_lag=2, per_group=False, **options)
 
 
+def other_run(**options):
+    return Run([Group("w", 20)], Optimizer("other"), [ParameterGroup(0.9, 1e-8)], name="other", **options)
+
+
+def shadowed_other_run():
+    return other_run(shadow_rules=("adam",))
+
+
 def trained(run, daemon, logdir, rate=2**-7, **options):
     return train(run, Stream(run, seed=41).steps(STEPS, rate=rate), daemon.socket, logdir, **options)
 
@@ -79,7 +87,7 @@ def hparams_of(path):
 # --- Custom Scalars
 
 
-@pytest.mark.parametrize("make", [adam_run, sgd_run])
+@pytest.mark.parametrize("make", [adam_run, sgd_run, other_run, shadowed_other_run])
 def test_every_chart_has_values(make, daemon, tmp_path):
     path = trained(make(), daemon, tmp_path)
     tags = read_scalars(path).keys()
@@ -90,7 +98,7 @@ def test_every_chart_has_values(make, daemon, tmp_path):
     assert {category.title for category in layout.category if category.closed} >= STATED_LATER
 
 
-@pytest.mark.parametrize("make", [adam_run, sgd_run])
+@pytest.mark.parametrize("make", [adam_run, sgd_run, other_run, shadowed_other_run])
 def test_no_chart_takes_the_beginning_of_a_tag_for_the_tag(make, daemon, tmp_path):
     path = trained(make(), daemon, tmp_path)
     tags = read_scalars(path).keys()
@@ -107,6 +115,10 @@ def test_a_chart_is_the_same_in_every_run_that_has_it(daemon, tmp_path):
     assert sgd.items() < adam.items()
     more = {category for category, _ in adam.keys() - sgd.keys()}
     assert more == {"Adam convergence ratios", "What another rule would give", "Groups"}
+    for make in (other_run, shadowed_other_run):
+        other = charts_of(layout_of(trained(make(), daemon, tmp_path)))
+        assert other.items() < adam.items()
+        assert "Adam convergence ratios" not in {category for category, _ in other}
 
 
 def test_lags_and_shadows_share_their_charts(daemon, tmp_path):
@@ -129,7 +141,8 @@ def test_lags_and_shadows_share_their_charts(daemon, tmp_path):
 def test_what_the_daemon_knows(daemon, tmp_path):
     known = hparams_of(trained(adam_run(), daemon, tmp_path))
     assert known == {"optimizer": "adam", "learning_rate": 2**-7, "beta2": 0.9, "eps": 1e-8}
-    assert hparams_of(trained(sgd_run(), daemon, tmp_path)) == {"optimizer": "sgd", "learning_rate": 2**-7}
+    for rule, make in (("sgd", sgd_run), ("other", other_run)):
+        assert hparams_of(trained(make(), daemon, tmp_path)) == {"optimizer": rule, "learning_rate": 2**-7}
 
 
 @pytest.mark.parametrize("rule", ["rmsprop", "adagrad", "adafom", "amsgrad"])
@@ -193,6 +206,9 @@ def test_the_page_tells_of_what_the_run_has(daemon, tmp_path):
     for heading in ("## shadow_", "## group_", "**`rms`**"):
         assert heading in adam and heading not in sgd, heading
     assert len(adam.encode()) < 8192
+    other, shadowed = (page_of(trained(make(), daemon, tmp_path)) for make in (other_run, shadowed_other_run))
+    assert "## coherence/" in other and "adam/" not in other + shadowed
+    assert "## shadow_" in shadowed and "## shadow_" not in other
 
 
 # --- TensorBoard

@@ -50,6 +50,7 @@ def records_of(run, seed, **changes):
             {"batch_size": 64.0, "squared_norms": (SquaredNorm(8.0, 9e4),)},
         ),
         ("sgd", "sgd", {}),
+        ("other", "other", {}),
     ],
 )
 def test_ten_thousand_tensors_open_with_what_is_stated(what, rule, changes, daemon, tmp_path):

@@ -32,6 +32,7 @@ CASES = {
     "adagrad": Run(GROUPS, Optimizer("adagrad", initial_accumulator=0.1, learning_rate_decay=0.01), RATES),
     "adafom": Run(GROUPS, Optimizer("adafom"), RATES),
     "sgd": Run(GROUPS, Optimizer("sgd"), RATES),
+    "other": Run(GROUPS, Optimizer("other"), RATES, shadow_rules=SHADOWS),
     "shadows": Run(GROUPS, Optimizer("adam"), RATES, shadow_rules=SHADOWS, per_group=True),
     "absent_counts": Run(GROUPS, Optimizer("adam"), RATES, absent_counts=True, stride=2),
 }
@@ -51,6 +52,7 @@ GOLDEN = {
     "adagrad": "f0e9712ce141dc537281a611e10f4a0200e8d2d8ff1eefcc4fbadced0f3c2188",
     "adafom": "777fad05455170f6d311120e2198d191db23563cacd923e4d972711613d5b992",
     "sgd": "2bba997f0d7f3153cb6838b617fd08836feb724dd8b36376bf944f9b5cfeebc1",
+    "other": "a467b54f4d5246d77454bf2a512cec15fbc88aba9b0245c9b4382857b73008f8",
     "shadows": "e414d8fecad9a157faf6bb9bdc28fc785e15dcb1379349d25b0316d42122a986",
     "absent_counts": "e5a6b3a1b062b2be18cf33dc3a2f121693d0d2774e31043c016fd1347848b12c",
 }

@@ -156,7 +156,7 @@ def test_inline_vectors_give_the_same_file(variant, daemon, tmp_path):
 
 RULES = ("sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom")
 OWNERS = {
-    **{rule: Optimizer(rule) for rule in RULES},
+    **{rule: Optimizer(rule) for rule in (*RULES, "other")},
     "adam-uncorrected": Optimizer("adam", bias_correction="none"),
     "rmsprop-corrected": Optimizer("rmsprop", bias_correction="corrected", eps_root=1e-3),
     "amsgrad-uncorrected": Optimizer("amsgrad", maximum_of="uncorrected"),

@@ -82,7 +82,7 @@ struct stress_spec *stress_spec_new(uint64_t seed, uint32_t number) {
         spec->elements += numel;
     }
     spec->rates = (struct gradientd_parameter_group){.beta2 = 0.99, .eps = 1e-8};
-    spec->rule = GRADIENTD_SGD + number % (GRADIENTD_ADAFOM - GRADIENTD_SGD + 1);
+    spec->rule = GRADIENTD_SGD + number % (GRADIENTD_OTHER - GRADIENTD_SGD + 1);
     if (spec->rule == GRADIENTD_ADAM) {
         spec->shadows[spec->n_shadows++] = GRADIENTD_AMSGRAD;
         spec->shadows[spec->n_shadows++] = GRADIENTD_RMSPROP;

@@ -31,7 +31,7 @@ enum {
     SCALARS_MAX = 1024, // the protocol's limit of user tags
     TAG_BYTES = 256,
     PATTERNS_MAX = 64,
-    RULES = 7,
+    RULES = 8,
     SQUARED_NORMS_MAX = 64,
     INPUT_BUFFER_BYTES = 1 << 20,
 };
@@ -131,7 +131,8 @@ static int feed_name_index(const char *key, const char *name, const char *const 
 }
 
 static enum gradientd_rule feed_rule(const char *key, const char *value) {
-    static const char *const rules[RULES] = {"sgd", "adam", "adamw", "rmsprop", "amsgrad", "adagrad", "adafom"};
+    static const char *const rules[RULES] = {"sgd",     "adam",    "adamw",  "rmsprop",
+                                             "amsgrad", "adagrad", "adafom", "other"};
     return (enum gradientd_rule)(GRADIENTD_SGD + feed_name_index(key, value, rules, RULES));
 }
 

@@ -30,7 +30,7 @@ struct message {
     Gradientd__ParameterGroup *parameter_groups[PARAMETER_GROUPS_MAX];
     Gradientd__StreamKind start_streams[3];
     char *patterns[65];
-    Gradientd__Rule shadow_rules[6];
+    Gradientd__Rule shadow_rules[7];
     Gradientd__RuleThresholds thresholds;  // in no message until a test puts it there
     Gradientd__HParam hparam[HPARAMS_MAX]; // see put_hparams()
     Gradientd__HParam *hparams[HPARAMS_MAX];

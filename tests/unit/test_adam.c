@@ -33,11 +33,13 @@ Test(adam, every_rule_follows_its_textbook_formula) {
 }
 
 Test(adam, the_number_of_state_arrays_is_the_rules) {
-    for (enum gd_rule rule = GD_RULE_SGD; rule <= GD_RULE_ADAFOM; rule++) {
+    for (enum gd_rule rule = GD_RULE_SGD; rule <= GD_RULE_OTHER; rule++) {
         struct gd_adam_config config = {.rule = rule};
-        uint32_t expected = rule == GD_RULE_SGD ? 0 : rule == GD_RULE_AMSGRAD ? 2 : 1;
+        bool keeps_none = rule == GD_RULE_SGD || rule == GD_RULE_OTHER;
+        uint32_t expected = keeps_none ? 0 : rule == GD_RULE_AMSGRAD ? 2 : 1;
         cr_expect_eq(gd_adam_state_arrays(&config), expected, "rule %d", (int)rule);
-        cr_expect_eq(gd_adam_has_second_moment(&config), rule != GD_RULE_SGD, "rule %d", (int)rule);
+        cr_expect_eq(gd_adam_has_second_moment(&config), !keeps_none, "rule %d", (int)rule);
+        cr_expect_eq(gd_adam_has_effective_step(&config), rule != GD_RULE_OTHER, "rule %d", (int)rule);
     }
 }
 
@@ -137,6 +139,8 @@ Test(adam, a_second_moment_met_in_mid_training_is_given_time_to_forget) {
         {"adafom", {.rule = GD_RULE_ADAFOM}, 0.75, false, FOREVER},
         {"adafom from the start", {.rule = GD_RULE_ADAFOM}, 0.75, true, 0},
         {"sgd", {.rule = GD_RULE_SGD}, 0.75, false, 0},
+        {"other", {.rule = GD_RULE_OTHER}, 0.75, false, FOREVER},
+        {"other from the start", {.rule = GD_RULE_OTHER}, 0.75, true, FOREVER},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -182,6 +186,7 @@ Test(adam, rms_waits_for_an_uncorrected_moment_to_fill) {
         uint64_t first; // applied step with a value, 0: none
     } cases[] = {
         {"sgd", {.rule = GD_RULE_SGD}, 0},
+        {"other", {.rule = GD_RULE_OTHER}, 0},
         {"adam", {ADAM}, 1},
         {"adam, uncorrected", {.rule = GD_RULE_ADAM}, 12},
         {"rmsprop", {.rule = GD_RULE_RMSPROP}, 12},

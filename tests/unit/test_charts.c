@@ -129,7 +129,8 @@ Test(charts, a_run_has_those_it_can_fill) {
         const char *tag;
         uint32_t needs;
     } cases[] = {
-        {"adam/rms", GD_SHOWN_SECOND_MOMENT},
+        {"adam/slope_B_over_A", GD_SHOWN_EFFECTIVE_STEP},
+        {"adam/rms", GD_SHOWN_EFFECTIVE_STEP | GD_SHOWN_SECOND_MOMENT},
         {"shadow_adagrad/C_over_A", GD_SHOWN_SHADOWS},
         {"group_norm/a", GD_SHOWN_GROUPS},
         {"coherence_probe/mu", GD_SHOWN_PROBE},

@@ -407,6 +407,7 @@ Test(decode, a_shadow_corrects_v_as_the_run_does) {
         {GRADIENTD__RULE__RMSPROP, 1, GD_MAXIMUM_RAW_THEN_CORRECTED},
         {GRADIENTD__RULE__ADAGRAD, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
         {GRADIENTD__RULE__ADAFOM, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
+        {GRADIENTD__RULE__OTHER, -1, GD_MAXIMUM_RAW_THEN_CORRECTED},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         make_open_run();
@@ -423,7 +424,7 @@ Test(decode, a_shadow_corrects_v_as_the_run_does) {
                 m.shadow_rules[n++] = (Gradientd__Rule)rule;
         m.open_run.n_shadow_rules = n;
         cr_assert_eq(decode(), 0, "%s", error.text);
-        cr_assert_eq(decoded.open_run->n_shadows, 6);
+        cr_assert_eq(decoded.open_run->n_shadows, cases[i].rule == GRADIENTD__RULE__OTHER ? 7 : 6);
         for (size_t j = 0; j < n; j++) {
             const struct gd_adam_config *shadow = &decoded.open_run->shadows[j];
             enum gd_rule rule = (enum gd_rule)m.shadow_rules[j];

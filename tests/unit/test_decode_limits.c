@@ -79,18 +79,19 @@ static void set_rule(int rule, int maximum_of) { // maximum_of 0: not stated
 }
 
 Test(decode_limits, limits_of_the_optimizer) {
-    for (int rule = 1; rule <= 7; rule++)
+    for (int rule = 1; rule <= 8; rule++)
         ACCEPTED(make_open_run, set_rule(rule, rule == GRADIENTD__RULE__AMSGRAD));
-    INVALID(make_open_run, "rule", "is 0", "1 and 7", set_rule(0, 0));
-    INVALID(make_open_run, "rule", "is 8", "1 and 7", set_rule(8, 0));
-    INVALID(make_open_run, "rule", "rule is", "1 and 7", set_rule(-1, 0));
+    INVALID(make_open_run, "rule", "is 0", "1 and 8", set_rule(0, 0));
+    INVALID(make_open_run, "rule", "is 9", "1 and 8", set_rule(9, 0));
+    INVALID(make_open_run, "rule", "rule is", "1 and 8", set_rule(-1, 0));
     for (int maximum_of = 1; maximum_of <= 3; maximum_of++)
         ACCEPTED(make_open_run, set_rule(GRADIENTD__RULE__AMSGRAD, maximum_of));
     INVALID(make_open_run, "maximum_of", "missing", "must state", set_rule(GRADIENTD__RULE__AMSGRAD, 0));
     INVALID(make_open_run, "maximum_of", "is 4", "1 and 3", set_rule(GRADIENTD__RULE__AMSGRAD, 4));
     INVALID(make_open_run, "maximum_of", "is set", "only amsgrad", set_rule(GRADIENTD__RULE__ADAM, 1));
     ACCEPTED(make_open_run, SET_OPTIONAL(m.optimizer, centred, false));
-    UNSUPPORTED(make_open_run, "centred", "is true", "state is not kept", SET_OPTIONAL(m.optimizer, centred, true));
+    UNSUPPORTED(make_open_run, "centred", "is true", "follow it as rule 8, other",
+                SET_OPTIONAL(m.optimizer, centred, true));
 
     ACCEPTED(make_open_run, SET_OPTIONAL(m.optimizer, eps_root, 0.0));
     INVALID(make_open_run, "eps_root", "-1e-08", "not negative", SET_OPTIONAL(m.optimizer, eps_root, -1e-8));
@@ -100,6 +101,11 @@ Test(decode_limits, limits_of_the_optimizer) {
             SET_OPTIONAL(m.optimizer, initial_accumulator, 0.1));
     INVALID(make_open_run, "learning_rate_decay", "0.5", "only adagrad",
             SET_OPTIONAL(m.optimizer, learning_rate_decay, 0.5));
+    INVALID(make_open_run, "bias_correction", "is set", "only adam", set_rule(GRADIENTD__RULE__OTHER, 0),
+            SET_OPTIONAL(m.optimizer, bias_correction, true));
+    INVALID(make_open_run, "maximum_of", "is set", "only amsgrad", set_rule(GRADIENTD__RULE__OTHER, 1));
+    INVALID(make_open_run, "initial_accumulator", "is 0.1", "only adagrad", set_rule(GRADIENTD__RULE__OTHER, 0),
+            SET_OPTIONAL(m.optimizer, initial_accumulator, 0.1));
     ACCEPTED(make_open_run, set_rule(6, 0), SET_OPTIONAL(m.optimizer, initial_accumulator, 0.1));
     INVALID(make_open_run, "initial_accumulator", "-1", "not negative", set_rule(6, 0),
             SET_OPTIONAL(m.optimizer, initial_accumulator, -1.0));
@@ -190,6 +196,7 @@ Test(decode_limits, limits_of_start_streams) {
     INVALID(make_open_run, "start_streams", "1 entries", "or none", set_starts(GRADIENTD__RULE__AMSGRAD, 1, MAX, 0));
     INVALID(make_open_run, "start_streams", "6 twice", "", set_starts(GRADIENTD__RULE__AMSGRAD, 3, V, MAX));
     INVALID(make_open_run, "start_streams", "[0] is 5", "0 of", set_starts(GRADIENTD__RULE__SGD, 1, V, 0));
+    INVALID(make_open_run, "start_streams", "[0] is 5", "0 of", set_starts(GRADIENTD__RULE__OTHER, 1, V, 0));
 
     INVALID(make_open_run, "start_streams", "[0] is 1,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 1, 0));
     INVALID(make_open_run, "start_streams", "[0] is 0,", "", set_starts(GRADIENTD__RULE__ADAM, 1, 0, 0));
@@ -206,12 +213,14 @@ static void set_shadows(int rule, size_t n, int first, int second) {
 }
 
 Test(decode_limits, limits_of_shadow_rules) {
-    for (int rule = 1; rule <= 7; rule++)
+    for (int rule = 1; rule <= 8; rule++) {
         for (int shadow = 1; shadow <= 7; shadow++)
             if (rule == shadow)
                 INVALID(make_open_run, "shadow_rules", "[0] is", "the run's own", set_shadows(rule, 1, shadow, 0));
             else
                 ACCEPTED(make_open_run, set_shadows(rule, 1, shadow, 0));
+        INVALID(make_open_run, "shadow_rules", "is 8", "1 and 7", set_shadows(rule, 1, GRADIENTD__RULE__OTHER, 0));
+    }
     ACCEPTED(make_open_run, set_shadows(1, 2, 3, 2));
     INVALID(make_open_run, "shadow_rules", "[1] is 2", "twice", set_shadows(1, 2, 2, 2));
     INVALID(make_open_run, "shadow_rules", "is 0", "1 and 7", set_shadows(1, 1, 0, 0));

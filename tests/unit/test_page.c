@@ -36,13 +36,13 @@ Test(page, it_tells_of_what_the_run_has) {
         uint32_t needs;
     } cases[] = {
         {"## coherence/", GD_SHOWN_ALWAYS},
-        {"## adam/", GD_SHOWN_ALWAYS},
+        {"## adam/", GD_SHOWN_EFFECTIVE_STEP},
         {"## noise/", GD_SHOWN_ALWAYS},
         {"## alerts/", GD_SHOWN_ALWAYS},
         {"## gradient/", GD_SHOWN_ALWAYS},
         {GD_TAG_GRADIENT_HISTOGRAM, GD_SHOWN_ALWAYS},
-        {GD_TAG_STEP_SIZE_HISTOGRAM, GD_SHOWN_ALWAYS},
-        {"**`rms`**", GD_SHOWN_SECOND_MOMENT},
+        {GD_TAG_STEP_SIZE_HISTOGRAM, GD_SHOWN_EFFECTIVE_STEP},
+        {"**`rms`**", GD_SHOWN_EFFECTIVE_STEP | GD_SHOWN_SECOND_MOMENT},
         {"## shadow_", GD_SHOWN_SHADOWS},
         {"## group_", GD_SHOWN_GROUPS},
         {"`coherence_probe/`", GD_SHOWN_PROBE},
@@ -56,4 +56,18 @@ Test(page, it_tells_of_what_the_run_has) {
             cr_expect_eq(strstr(page, cases[i].says) != NULL, (shown & cases[i].needs) == cases[i].needs, "%s of %x",
                          cases[i].says, shown);
     }
+}
+
+// With an effective step of the run's own, or without.
+Test(page, shadows_are_told_of_in_one_way) {
+    for (uint32_t shown = 0; shown <= GD_SHOWN_ALL; shown++) {
+        const char *told = strstr(page_of(shown), "## shadow_");
+        cr_expect(!told || !strstr(told + 1, "## shadow_"), "%x", shown);
+    }
+}
+
+Test(page, without_an_effective_step_no_adam_chart_is_spoken_of) {
+    for (uint32_t shown = 0; shown <= GD_SHOWN_ALL; shown++)
+        if (!(shown & GD_SHOWN_EFFECTIVE_STEP))
+            cr_expect_null(strstr(page_of(shown), "adam/"), "%x", shown);
 }

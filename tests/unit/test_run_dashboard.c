@@ -56,7 +56,7 @@ Test(run_dashboard, charts_and_page_come_first) {
     cr_expect_str_eq(tensors[2]->summary->value[0]->tag, GD_TAG_SESSION_START);
     uint8_t layout[GD_CHARTS_BYTES_MAX];
     char page[GD_PAGE_BYTES_MAX];
-    uint32_t shown = GD_SHOWN_SECOND_MOMENT;
+    uint32_t shown = GD_SHOWN_EFFECTIVE_STEP | GD_SHOWN_SECOND_MOMENT;
     cr_assert_eq(gd_shown(run->open_run), shown);
     const ProtobufCBinaryData *text = tensors[0]->summary->value[0]->tensor->string_val;
     cr_assert_eq(text->len, gd_charts_pack(shown, layout));
@@ -173,6 +173,40 @@ Test(run_dashboard, an_absent_group_is_not_counted) {
     free_events();
 }
 
+static void start_other(void) {
+    struct gd_open_run *open_run = small_open_run();
+    open_run->adam = (struct gd_adam_config){.rule = GD_RULE_OTHER};
+    open_run->selection.per_group = GD_PER_GROUP_ALWAYS;
+    start(open_run);
+}
+
+Test(run_dashboard, of_another_rule_nothing_of_the_adam_family_is_shown, .init = start_other) {
+    cr_assert_eq(gd_shown(run->open_run), GD_SHOWN_ALWAYS);
+    take_steps(20);
+    submit_close(21);
+    read_events();
+    for (enum gd_tag tag = 0; tag < GD_TAG_COUNT; tag++) {
+        struct gd_tag_text text;
+        gd_tag_describe(tag, &text);
+        if (strncmp(text.name, "adam/", 5) == 0 || strncmp(text.name, "step_sums/", 10) == 0)
+            cr_expect_eq(count_values(text.name, NULL, NULL), 0, "%s", text.name);
+    }
+    cr_expect_eq(count_tensors(GD_TAG_STEP_SIZE_HISTOGRAM), 0);
+    cr_expect_eq(count_tensors(GD_TAG_GRADIENT_HISTOGRAM), 11);
+    cr_expect_eq(count_values("coherence/cosine_lag1", NULL, NULL), 19);
+    cr_expect_eq(count_values("subspace/effective_rank", NULL, NULL), 18);
+    float observed;
+    cr_expect_eq(count_values("gradientd/observed_fraction", NULL, &observed), 20);
+    cr_expect_eq(observed, 1.0f);
+    plugin_data *start = data_of(GD_TAG_SESSION_START);
+    cr_assert_not_null(start);
+    cr_expect_eq(start->session_start_info->n_hparams, 2);
+    cr_expect_str_eq(start->session_start_info->hparams[0]->value->string_value, "other");
+    cr_expect_str_eq(start->session_start_info->hparams[1]->key, "learning_rate");
+    tensorboard__hparams_plugin_data__free_unpacked(start, NULL);
+    free_events();
+}
+
 // ---- The bound ------------------------------------------------------------------------------------------------------
 
 static char names[GRADIENTD_HPARAMS_MAX][GRADIENTD_NAME_BYTES_MAX + 1], text[GRADIENTD_HPARAM_TEXT_BYTES_MAX + 1];
@@ -218,7 +252,7 @@ static void expect_bounded(uint32_t n_hparams, enum gd_rule rule) {
 
 Test(run_dashboard, all_of_it_fits_its_bound) {
     fill_hparams();
-    for (enum gd_rule rule = GD_RULE_SGD; rule <= GD_RULE_ADAFOM; rule++)
+    for (enum gd_rule rule = GD_RULE_SGD; rule <= GD_RULE_OTHER; rule++)
         for (uint32_t n = 0; n <= GRADIENTD_HPARAMS_MAX; n += 32)
             expect_bounded(n, rule);
 }

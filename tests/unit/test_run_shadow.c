@@ -104,7 +104,7 @@ static void run_own(const struct gd_adam_config *adam, uint32_t step_lag, uint64
 }
 
 static void check_shadows_of(const struct gd_adam_config *own, uint32_t step_lag, uint64_t first_optimizer_step) {
-    static struct values shadows[8], expected;
+    static struct values shadows[1 + GD_RULE_OTHER], expected;
     struct gd_open_run *open_run = shadowed_open_run(own, step_lag);
     for (enum gd_rule rule = GD_RULE_ADAFOM; rule >= GD_RULE_SGD; rule--) // not in the rules' order
         if (rule != own->rule)
@@ -112,6 +112,7 @@ static void check_shadows_of(const struct gd_adam_config *own, uint32_t step_lag
     start(open_run);
     submit_all(first_optimizer_step);
     take_values("adam/", &shadows[own->rule]);
+    cr_expect(own->rule != GD_RULE_OTHER || shadows[own->rule].n == 0);
     for (enum gd_rule rule = GD_RULE_SGD; rule <= GD_RULE_ADAFOM; rule++) {
         char prefix[32];
         snprintf(prefix, sizeof(prefix), "shadow_%s/", names[rule]);
@@ -137,6 +138,7 @@ static const struct gd_adam_config owns[] = {
     {.rule = GD_RULE_ADAM, .bias_correction = true, .eps_root = 0.125},
     {.rule = GD_RULE_RMSPROP},
     {.rule = GD_RULE_AMSGRAD, .maximum_of = GD_MAXIMUM_CORRECTED, .absent_counts = true},
+    {.rule = GD_RULE_OTHER, .eps_root = 0.125},
 };
 
 Test(run_shadow, a_shadow_is_what_a_run_of_its_own_would_be) {

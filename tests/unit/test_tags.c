@@ -112,6 +112,12 @@ Test(tags, a_shadow_has_every_tag_of_the_adam_family) {
     cr_expect_eq(n, GD_ADAM_TAGS);
 }
 
+Test(tags, rules_have_their_names) {
+    cr_expect_str_eq(gd_rule_name(1), "sgd");
+    cr_expect_str_eq(gd_rule_name(7), "adafom");
+    cr_expect_str_eq(gd_rule_name(8), "other");
+}
+
 Test(tags, what_is_no_scalar_is_reserved) {
     cr_expect(gd_tag_is_reserved("coherence/cosine_matrix"));
     cr_expect(gd_tag_is_reserved("subspace/eigenvalues"));
@@ -145,6 +151,7 @@ Test(tags, what_is_no_scalar_is_reserved) {
         "gradient/mine",
         "adam/log2_step_size/b",
         "adam/mine",
+        "shadow_other/A", // of a rule that is no shadow
         "_hparams_",
         "hparams/a",
         "custom_scalars/",
