@@ -18,6 +18,7 @@ enum {
     ELEMENTS_MIN = 10,
     ELEMENTS_MAX = 200000,
     LIFE_US_MAX = 60000,
+    LOOK_US = 100000,        // between two looks whether the test is there still
     RESIDENT_KIB_MAX = 4096, // by which the daemon may have grown after all of them: the allocator's slack
 };
 
@@ -76,6 +77,7 @@ static _Noreturn void train_until_killed(const struct crash_daemon *daemon, cons
     struct crash_stream stream;
     struct gradientd_run *run;
     uint64_t random = seed;
+    pid_t test = getppid();
 
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     if (crash_stream_init(&stream, seed, ELEMENTS_MIN, ELEMENTS_MAX) < 0 ||
@@ -83,10 +85,12 @@ static _Noreturn void train_until_killed(const struct crash_daemon *daemon, cons
         _exit(1);
     progress->opened = true;
     if (stress_random_below(&random, 4) == 0) {
-        pid_t child = fork();
-        if (child == 0)
-            for (;;)
-                pause();
+        pid_t child = fork(); // this trainer may be killed before anybody knows it: then it ends with the test
+        while (child == 0) {
+            crash_pause_us(LOOK_US);
+            if (kill(test, 0) < 0)
+                _exit(0);
+        }
         progress->child = child;
     }
     for (int64_t step = 1;; step++) {
