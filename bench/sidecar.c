@@ -1,5 +1,6 @@
 #include "sidecar.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <glob.h>
@@ -134,6 +135,25 @@ double bench_private_kib(pid_t pid) {
 }
 
 // Quiet several times running: once, it may just have been without a processor.
+// Whether a thread of the daemon's is running, or waits for a processor, as it may for long on a busy machine.
+static bool wants_to_run(const struct bench_daemon *daemon) {
+    char path[64], state = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)daemon->pid);
+    DIR *threads = opendir(path);
+    for (struct dirent *thread; threads && state != 'R' && (thread = readdir(threads));) {
+        char stat_path[sizeof(path) + sizeof(thread->d_name) + 8];
+        snprintf(stat_path, sizeof(stat_path), "%s/%s/stat", path, thread->d_name);
+        FILE *file = thread->d_name[0] == '.' ? NULL : fopen(stat_path, "re");
+        if (file && fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+            state = 0;
+        if (file)
+            fclose(file);
+    }
+    if (threads)
+        closedir(threads);
+    return state == 'R';
+}
+
 void bench_daemon_wait_idle(const struct bench_daemon *daemon) {
     enum { QUIET_MS = 3, QUIET_TIMES = 3 };
     double before, after = bench_cpu_seconds(daemon->pid);
@@ -143,7 +163,7 @@ void bench_daemon_wait_idle(const struct bench_daemon *daemon) {
         before = after;
         pause_ms(QUIET_MS);
         after = bench_cpu_seconds(daemon->pid);
-        quiet = after - before > 1e-4 ? 0 : quiet + 1;
+        quiet = after - before > 1e-4 || wants_to_run(daemon) ? 0 : quiet + 1;
     }
 }
 
