@@ -21,9 +21,28 @@ void gd_record_reader_deinit(struct gd_record_reader *reader) {
     *reader = (struct gd_record_reader){0};
 }
 
-static int damaged(struct gd_record_reader *reader, uint64_t bad_offset, const char *reason) {
-    reader->bad_offset = bad_offset;
+// Compares a checksum as stored with that of the data; returns GD_RECORD_READ or GD_RECORD_DAMAGED.
+static int check_crc(struct gd_record_reader *reader, const uint8_t *data, size_t bytes, uint64_t offset,
+                     const char *reason) {
+    uint32_t stored = gd_read_u32le(data + bytes), computed = gd_crc32c_masked(data, bytes);
+    if (stored == computed)
+        return GD_RECORD_READ;
+    reader->bad_offset = offset;
     reader->reason = reason;
+    reader->value = stored;
+    reader->limit = computed;
+    reader->limit_name = "the bytes give";
+    return GD_RECORD_DAMAGED;
+}
+
+static int check_length(struct gd_record_reader *reader, uint64_t data_bytes) {
+    if (data_bytes <= GD_RECORD_DATA_BYTES_MAX)
+        return GD_RECORD_READ;
+    reader->bad_offset = reader->offset;
+    reader->reason = "the record is longer than 64 MiB";
+    reader->value = data_bytes;
+    reader->limit = GD_RECORD_DATA_BYTES_MAX;
+    reader->limit_name = "at most";
     return GD_RECORD_DAMAGED;
 }
 
@@ -59,13 +78,13 @@ static int read_header(struct gd_record_reader *reader, size_t *ret_data_bytes) 
     if (n < sizeof(header))
         return GD_RECORD_TORN;
 
-    if (gd_read_u32le(header + LENGTH_BYTES) != gd_crc32c_masked(header, LENGTH_BYTES))
-        return damaged(reader, reader->offset, "the checksum of the record's length does not match");
     uint64_t data_bytes = gd_read_u64le(header);
-    if (data_bytes > GD_RECORD_DATA_BYTES_MAX)
-        return damaged(reader, reader->offset, "the record is longer than 64 MiB");
-    *ret_data_bytes = (size_t)data_bytes;
-    return GD_RECORD_READ;
+    r = check_crc(reader, header, LENGTH_BYTES, reader->offset, "the checksum of the record's length does not match");
+    if (r == GD_RECORD_READ)
+        r = check_length(reader, data_bytes);
+    if (r == GD_RECORD_READ)
+        *ret_data_bytes = (size_t)data_bytes;
+    return r;
 }
 
 int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data, size_t *ret_bytes) {
@@ -83,11 +102,23 @@ int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data, si
         return r;
     if (n < data_bytes + CHECKSUM_BYTES)
         return GD_RECORD_TORN;
-    if (gd_read_u32le(reader->data + data_bytes) != gd_crc32c_masked(reader->data, data_bytes))
-        return damaged(reader, reader->offset + HEADER_BYTES, "the checksum of the record's data does not match");
+    r = check_crc(reader, reader->data, data_bytes, reader->offset + HEADER_BYTES,
+                  "the checksum of the record's data does not match");
+    if (r != GD_RECORD_READ) {
+        reader->damaged_bytes = HEADER_BYTES + data_bytes + CHECKSUM_BYTES;
+        return r;
+    }
 
     reader->offset += HEADER_BYTES + data_bytes + CHECKSUM_BYTES;
     *ret_data = reader->data;
     *ret_bytes = data_bytes;
     return GD_RECORD_READ;
+}
+
+bool gd_record_skip_damaged(struct gd_record_reader *reader) {
+    if (reader->damaged_bytes == 0)
+        return false;
+    reader->offset += reader->damaged_bytes;
+    reader->damaged_bytes = 0;
+    return true;
 }

@@ -1,6 +1,7 @@
 // Reads the records of an event file one after another and checks both checksums of each.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,10 @@ struct gd_record_reader {
     uint64_t offset;     // bytes of whole records read so far: where the next (or the torn) record starts
     uint64_t bad_offset; // after GD_RECORD_DAMAGED: where the bytes the failed check covers start ...
     const char *reason;  // ... and what is wrong with them; static
+    uint64_t value;      // what was found there ...
+    uint64_t limit;      // ... and what that should be, or may be at most
+    const char *limit_name;
+    uint64_t damaged_bytes; // of the whole record when its length is right, else 0
     uint8_t *data;
     size_t capacity;
 };
@@ -34,6 +39,11 @@ void gd_record_reader_deinit(struct gd_record_reader *reader);
 
 // Reads one record. On GD_RECORD_READ *ret_data is its data (never NULL), owned by the reader and valid until the next
 // call. Any other gd_record_result, and a negative errno (the read failed, or -ENOMEM), ends the reading: only
-// gd_record_reader_deinit() may follow. *ret_data and *ret_bytes are set on GD_RECORD_READ alone.
+// gd_record_reader_deinit() may follow, or gd_record_skip_damaged() after GD_RECORD_DAMAGED. *ret_data and *ret_bytes
+// are set on GD_RECORD_READ alone.
 __attribute__((warn_unused_result)) int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data,
                                                        size_t *ret_bytes);
+
+// Goes on after GD_RECORD_DAMAGED with the record after the damaged one. Returns false, and ends the reading, when
+// nobody knows where that starts.
+__attribute__((warn_unused_result)) bool gd_record_skip_damaged(struct gd_record_reader *reader);

@@ -124,7 +124,12 @@ LAYERS = {
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),
-    "ctl": layer("ctl", "gradientctl record", "base arena", "protobuf"),
+    "ctl": layer(
+        "ctl",
+        "check command dump event_check faults gradientctl json record tag_bytes tag_table",
+        "protocol base arena numbers names",
+        "protobuf",
+    ),
     "examples": layer(
         "examples",
         "adam_ratios arguments attachment critical_period digits digits_blur digits_data digits_microbatches "

@@ -39,7 +39,13 @@ static void read_records(FILE *stream, size_t file_bytes, struct gd_arena *arena
     uint64_t read_bytes = 0;
 
     gd_record_reader_init(&reader, stream);
-    while ((result = gd_record_read(&reader, &data, &bytes)) == GD_RECORD_READ) {
+    while ((result = gd_record_read(&reader, &data, &bytes)) == GD_RECORD_READ ||
+           (result == GD_RECORD_DAMAGED && gd_record_skip_damaged(&reader))) {
+        if (result == GD_RECORD_DAMAGED) {
+            assert(reader.offset > read_bytes && reader.offset <= file_bytes);
+            read_bytes = reader.offset;
+            continue;
+        }
         read_bytes += LENGTH_BYTES + 2 * CHECKSUM_BYTES + bytes;
         assert(data && bytes <= GD_RECORD_DATA_BYTES_MAX);
         assert(reader.offset == read_bytes && read_bytes <= file_bytes);

@@ -2,6 +2,7 @@
 later is shown by every reader."""
 
 import os
+import subprocess
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,10 +10,10 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.compat.proto import event_pb2
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
 from readers import last_step, read_events, read_records, read_scalars, scalars_of, split_records
 from streams import Stream
-from trainer import FIRST_WALL_TIME, Group, Optimizer, ParameterGroup, Run, Trainer
+from trainer import FIRST_WALL_TIME, Group, Optimizer, ParameterGroup, Run, Trainer, build_path
+from waiting import wait_until
 
 WRITTEN_SECONDS = 30
 LAST_BEFORE = 100  # some 2.5 MB, of which the outbox holds the last
@@ -69,6 +70,17 @@ def files(daemon, logdir):
             write_cut_off(name, daemon, logdir)
         (found[name],) = (logdir / name).glob("events.out.tfevents.*")
     return found
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_gradientctl_finds_mended_files_whole(name, files):
+    """But for the first event, where that is gone."""
+    result = subprocess.run([build_path("ctl/gradientctl"), "check", files[name]], capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    if name == "emptied":
+        assert result.returncode == 1 and len(lines) == 2 and "the first event is no file_version" in lines[0], result
+    else:
+        assert result.returncode == 0 and len(lines) == 1 and lines[0].endswith(", whole"), result
 
 
 def steps_in(path):

@@ -120,6 +120,42 @@ Test(record, finds_every_flipped_bit) {
     }
 }
 
+Test(record, goes_on_behind_damaged_data) {
+    struct sample sample = sample_new();
+    sample.data[sample.starts[1] + 12] ^= 1;
+    FILE *stream = fmemopen(sample.data, sample.bytes, "r");
+    struct gd_record_reader reader;
+    gd_record_reader_init(&reader, stream);
+    const uint8_t *data;
+    size_t bytes;
+
+    cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_READ);
+    cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_DAMAGED);
+    cr_assert_neq(reader.value, reader.limit);
+    cr_assert(gd_record_skip_damaged(&reader));
+    for (size_t i = 2; i < N_RECORDS; i++) {
+        cr_assert_eq(reader.offset, sample.starts[i]);
+        cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_READ);
+    }
+    cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_END);
+    gd_record_reader_deinit(&reader);
+    fclose(stream);
+}
+
+Test(record, nobody_knows_what_follows_a_damaged_length) {
+    struct sample sample = sample_new();
+    sample.data[0] ^= 1;
+    FILE *stream = fmemopen(sample.data, sample.bytes, "r");
+    struct gd_record_reader reader;
+    gd_record_reader_init(&reader, stream);
+    const uint8_t *data;
+    size_t bytes;
+    cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_DAMAGED);
+    cr_assert_not(gd_record_skip_damaged(&reader));
+    gd_record_reader_deinit(&reader);
+    fclose(stream);
+}
+
 Test(record, tolerates_every_torn_tail) {
     struct sample sample = sample_new();
     for (size_t bytes = 1; bytes <= sample.bytes; bytes++) {
