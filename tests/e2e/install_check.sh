@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `meson install` puts down is enough to build and run a trainer: the pkg-config file, the header, the shared and
-# the static library, the daemon. Usage: install_check.sh BUILD_DIR PREFIX
+# the static library, the daemon. The man pages are found and can be read. Usage: install_check.sh BUILD_DIR PREFIX
 set -euo pipefail
 
 build_dir=$1
@@ -79,6 +79,23 @@ check shared
 read -ra static_flags <<<"$(gradientd_flags --static --cflags --libs)"
 cc -std=c11 -static -o "$work_dir/static" "$work_dir/trainer.c" "${static_flags[@]}" || fail 'linking statically'
 check static
+
+# Each man page is in the directory of its section, and man, where there is one, shows it without a complaint.
+for page in gradientctl.1 gradientd-client.3 gradientd.8; do
+    man_page=$(find "$root$prefix" -path "*/man${page##*.}/$page")
+    [ -n "$man_page" ] || fail "no $page is installed"
+    command -v man >/dev/null || continue
+    complaints=$(LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings --local-file "$man_page" 2>&1 >"$work_dir/$page.txt") ||
+        fail "$page cannot be shown: $complaints"
+    [ -z "$complaints" ] || fail "$page: $complaints"
+    grep -q '^NAME$' "$work_dir/$page.txt" || fail "$page is shown without its text"
+done
+
+# The example in the library's page is a program.
+sed -n '/^\.Bd -literal$/,/^\.Ed$/{/^\./d;s/\\e/\\/g;p}' "$(find "$root$prefix" -name gradientd-client.3)" \
+    >"$work_dir/page.c"
+cc -std=c11 -Wall -Wextra -Wpedantic -Werror -o "$work_dir/page" "$work_dir/page.c" "${shared_flags[@]}" ||
+    fail 'the example in gradientd-client.3 does not build'
 
 # Nothing but the API is visible to a program.
 exported=$(nm -D --defined-only "$lib_dir/libgradientd.so" | awk '{ print $3 }' | grep -v '^gradientd_[a-z_]*$' || true)
