@@ -2,14 +2,17 @@
 
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
 from tensorboard.compat.proto import event_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+SESSION_START, SESSION_END = "_hparams_/session_start_info", "_hparams_/session_end_info"
 
 
 def masked_crc(data):
@@ -36,7 +39,7 @@ def split_records(content):
 
 def read_records(path):
     """All records of a file that must be whole."""
-    found, torn_bytes = split_records(path.read_bytes())
+    found, torn_bytes = split_records(Path(path).read_bytes())
     assert torn_bytes == 0, f"{path} ends with {torn_bytes} bytes of a torn record"
     return found
 
@@ -118,6 +121,18 @@ def read_descriptions(path):
                 assert value.metadata.plugin_data.plugin_name == "scalars", value.tag
                 descriptions[value.tag] = value.metadata.summary_description
     return descriptions
+
+
+def session_infos(path, tag):
+    """The plugin's data in the values of a tag, which have a null tensor each."""
+    found = []
+    for event in read_events(path):
+        for value in event.summary.value:
+            if value.tag == tag:
+                assert value.metadata.plugin_data.plugin_name == "hparams"
+                assert value.HasField("tensor") and [dim.size for dim in value.tensor.tensor_shape.dim] == [0]
+                found.append(plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content))
+    return found
 
 
 def last_step(path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
 from readers import read_events, read_scalars
 from trainer import Group, Optimizer, ParameterGroup, Run, Step, train
+from waiting import wait_until
 
 STEPS = 240
 NAMES = ("plain/weight", "a*b*c_d_<script>alert(1)</script>", "``back`tick", "größe&amp;[x](y)")

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from conftest import wait_until
 from readers import last_step, read_steps
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer
+from waiting import wait_until
 
 VISIBLE_SECONDS = 1.0  # by contract: written at least every second
 SCHEDULING_SECONDS = 0.5  # a busy machine's share of it

@@ -6,17 +6,15 @@ from urllib.parse import quote
 import pytest
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.hparams import plugin_data_pb2
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
-from readers import read_records, read_scalars, read_tensor, split_records
+from readers import SESSION_END, SESSION_START, read_scalars, read_tensor, session_infos, split_records
 from streams import Stream
 from trainer import FIRST_WALL_TIME, Group, Optimizer, ParameterGroup, Run, Values, train
+from waiting import wait_until
 
 STEPS = 40  # slopes begin at 16
 LAYOUT, PAGE = "custom_scalars__config__", "gradientd/how_to_read"
-SESSION_START, SESSION_END = "_hparams_/session_start_info", "_hparams_/session_end_info"
 STOP = event_pb2.SessionLog.STOP
 STATUSES = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
 
@@ -56,18 +54,6 @@ def charts_of(layout):
     """(category, chart) -> regular expressions."""
     charts = [(category.title, chart) for category in layout.category for chart in category.chart]
     return {(title, chart.title): list(chart.multiline.tag) for title, chart in charts}
-
-
-def session_infos(path, tag):
-    """The plugin's data in the values of a tag, which have a null tensor each."""
-    found = []
-    for data in read_records(path):
-        for value in event_pb2.Event.FromString(data).summary.value:
-            if value.tag == tag:
-                assert value.metadata.plugin_data.plugin_name == "hparams"
-                assert value.HasField("tensor") and [dim.size for dim in value.tensor.tensor_shape.dim] == [0]
-                found.append(plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content))
-    return found
 
 
 def ended(path):

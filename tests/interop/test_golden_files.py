@@ -110,7 +110,7 @@ def test_a_changed_element_changes_the_digest(daemon, tmp_path):
 
 
 def print_table():
-    from conftest import Daemon
+    from daemons import Daemon
 
     with tempfile.TemporaryDirectory(prefix="gd") as directory:
         daemon = Daemon(Path(directory), (), {})

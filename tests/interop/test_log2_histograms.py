@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conftest import Daemon, wait_until
+from daemons import Daemon
 from readers import read_tensor
 from reference import Reference
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train, widened
+from waiting import wait_until
 
 BINS = 30
 GRADIENT, STEP_SIZE = "gradient/log2_abs", "adam/log2_step_size"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from board import START_SECONDS, TensorBoard
-from conftest import Daemon, wait_until
+from daemons import Daemon
 from readers import last_step, read_tensors
 from trainer import Group, Optimizer, ParameterGroup, Run, SquaredNorm, Step, Trainer, train
+from waiting import wait_until
 
 STEPS = 140
 TENSORS = {"coherence/cosine_matrix": 7, "subspace/eigenvalues": 14, "fisher/critical_period": 1}

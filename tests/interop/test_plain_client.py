@@ -9,9 +9,9 @@ import pytest
 from tensorboard.compat.proto import event_pb2
 
 import plain_client
-from conftest import wait_until
 from readers import read_steps, split_records
 from trainer import FIRST_WALL_TIME, Group, Optimizer, ParameterGroup, Run, Step, Values, bf16, train
+from waiting import wait_until
 
 GROUPS = [("layer/weight", 70_001), ("layer/bias", 11), ("gain", 1)]
 RULES = {"sgd": 1, "adam": 2}

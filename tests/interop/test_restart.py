@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
 from readers import read_scalars
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer
+from waiting import wait_until
 
 BETA2 = 0.999  # without v handed over, Adam's family would stay silent for 3,000 steps
 LAST_STEP = 150

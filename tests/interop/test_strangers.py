@@ -5,9 +5,9 @@ import random
 import socket
 import tempfile
 
-from conftest import wait_until
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, train
+from waiting import wait_until
 
 STEPS = 60
 HELLO = bytes([4, 0, 0, 0, 0, 0, 0, 0, 0x0A, 2, 0x08, 1])  # a frame: Hello of version 1

@@ -6,10 +6,10 @@ from tensorboardX.crc32c import crc32c as tensorboardx_crc32c
 from tensorboardX.proto import event_pb2 as tensorboardx_event
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
 from readers import read_descriptions, read_events, read_records, read_scalars
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Values, train
+from waiting import wait_until
 
 STEPS = 20
 

@@ -6,10 +6,10 @@ import subprocess
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from board import START_SECONDS, TensorBoard
-from conftest import wait_until
 from readers import last_step, read_events, read_records, read_scalars, read_steps
 from streams import Stream
 from trainer import Group, Optimizer, ParameterGroup, Run, Trainer, build_path, train
+from waiting import wait_until
 
 STEPS = 25
 EXITS = 60
