@@ -288,8 +288,10 @@ class Noise:
             return True
         if averaged.issuperset(self._parameters):
             return True
-        self._warn("noise/ and fisher/ are left out: torch.distributed is in use, and not all of the optimizer's "
-                   "parameters are of a DistributedDataParallel module; give attach() that as `model`")  # fmt: skip
+        self._warn(
+            "noise/ and fisher/ are left out: torch.distributed is in use, and not all of the optimizer's parameters "
+            "are of a DistributedDataParallel module; give attach() that module as `model`"
+        )
         return False
 
     def _warn(self, text: str) -> None:
