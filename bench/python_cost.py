@@ -93,20 +93,18 @@ class InProcess:
 
 
 class OwnTime:
-    """Seconds that the training thread spends between two hooks of the optimizer, which gradientd's lies between."""
+    """Seconds that the training thread spends in a watch at each step."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, attach: Callable[[], gradientd.Watch]):
+    def __init__(self, watch: gradientd.Watch):
         self.seconds: list[float] = []
-        self.begun = 0.0
-        optimizer.register_step_pre_hook(self._begin)
-        self.watch = attach()
-        optimizer.register_step_pre_hook(self._end)
+        self.watch = watch
+        self._take = watch._take
+        watch._take = self._timed  # type: ignore[method-assign]
 
-    def _begin(self, *_: object) -> None:
-        self.begun = time.perf_counter()
-
-    def _end(self, *_: object) -> None:
-        self.seconds.append(time.perf_counter() - self.begun)
+    def _timed(self, optimizer: torch.optim.Optimizer) -> None:
+        begun = time.perf_counter()
+        self._take(optimizer)
+        self.seconds.append(time.perf_counter() - begun)
 
 
 def watch_with_histograms(arm: Arm, directory: str) -> None:
@@ -135,9 +133,7 @@ def measure(steps: int, batch: int, directory: str) -> dict[str, object]:
     names = ["bare", "gradientd", "torch", "histograms"] + ["wandb"] * (importlib.util.find_spec("wandb") is not None)
     arms = {name: Arm(name, data) for name in names}
     watched = arms["gradientd"]
-    own = OwnTime(
-        watched.optimizer, lambda: gradientd.attach(watched.optimizer, watched.model, logdir=f"{directory}/gradientd")
-    )
+    own = OwnTime(gradientd.attach(watched.optimizer, watched.model, logdir=f"{directory}/gradientd"))
     arms["torch"].after_backward = InProcess(arms["torch"])
     watch_with_histograms(arms["histograms"], f"{directory}/histograms")
     if "wandb" in arms:
