@@ -1,6 +1,7 @@
 """What watching costs a PyTorch training: arms that take turns, step by step, in one process.
 
     python bench/python_cost.py [--steps N] [--threads N] [--batch N] [--json]
+    python bench/python_cost.py --tensors N
 
 Each arm trains a model of its own of 25 million parameters on the CPU with Adam:
 
@@ -159,13 +160,44 @@ def measure(steps: int, batch: int, directory: str) -> dict[str, object]:
     }
 
 
+def measure_hook(tensors: int, steps: int, directory: str, **options: float) -> float:
+    """Median microseconds a step in gradientd with so many tensors of 8 elements; options: of attach()."""
+    model = nn.ParameterList(torch.randn(8) for _ in range(tensors))
+    optimizer = torch.optim.Adam(model.parameters())
+    watch = gradientd.attach(optimizer, model, logdir=directory, inflight=64, **options)
+    own = OwnTime(watch)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        for _ in range(int(options.get("accumulation", 1))):
+            torch.stack([p.square().sum() for p in model]).sum().backward()
+        optimizer.step()
+    watch.close()
+    return 1e6 * statistics.median(own.seconds[1:])
+
+
+def print_hook(tensors: int) -> None:
+    for name, options in {
+        "attach()": {},
+        "with batch_size": {"batch_size": 64},
+        "with batch_size and accumulation=2": {"batch_size": 64, "accumulation": 2},
+    }.items():
+        with tempfile.TemporaryDirectory() as directory:
+            print(
+                f"{name:36} {measure_hook(tensors, 200, directory, **options):8.0f} us a step in the optimizer's hook"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=20, help="of each arm (default: 20)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch (default: its own)")
     parser.add_argument("--batch", type=int, default=512, help="examples a step (default: 512)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--tensors", type=int, help="only the hook's own time with so many small tensors")
     arguments = parser.parse_args()
+    if arguments.tensors:
+        print_hook(arguments.tensors)
+        return
     if arguments.steps < 4:
         parser.error(f"--steps is {arguments.steps}; it must be at least 4")
     torch.set_num_threads(arguments.threads)

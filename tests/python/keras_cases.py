@@ -185,6 +185,12 @@ def test_the_weights_are_the_same_bits(name, eagerly, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def check_step(model, before, gradients, rate):
+    """The weights have moved by this step of plain SGD."""
+    for variable, one, other in zip(model.trainable_variables, before, model.get_weights(), strict=True):
+        np.testing.assert_allclose(other, one - rate * gradients[variable.path], rtol=1e-6, atol=1e-7)
+
+
 def test_gradients_are_as_the_optimizer_consumes_them(tmp_path):
     """The step that they explain is the one that the weights take."""
     optimizer = keras.optimizers.SGD(0.5, global_clipnorm=0.25)
@@ -194,8 +200,7 @@ def test_gradients_are_as_the_optimizer_consumes_them(tmp_path):
     fit(model, [watch], epochs=1, steps=1)
     ((_, gradients, rate),) = watch.steps
     assert rate == 0.5
-    for variable, one, other in zip(model.trainable_variables, before, model.get_weights(), strict=True):
-        np.testing.assert_allclose(other, one - 0.5 * gradients[variable.path], rtol=1e-6, atol=1e-7)
+    check_step(model, before, gradients, rate)
     (values,) = read_steps(watch.paths[0]).values()
     assert values["gradient/norm"] == pytest.approx(0.25)
 
@@ -207,8 +212,7 @@ def test_accumulated_gradients_are_one_step(tmp_path):
     fit(model, [watch], epochs=1, steps=5)
     ((step, gradients, _),) = watch.steps
     assert step == 1
-    for variable, one, other in zip(model.trainable_variables, before, model.get_weights(), strict=True):
-        np.testing.assert_allclose(other, one - 0.5 * gradients[variable.path], rtol=1e-6, atol=1e-7)
+    check_step(model, before, gradients, 0.5)
     fit(model, [watch], epochs=1, steps=5)
     assert [step for step, _, _ in watch.steps] == [1, 2] and list(read_steps(watch.paths[1])) == [2]
 

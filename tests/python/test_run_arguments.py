@@ -104,6 +104,8 @@ OFFENCES = {
     "beta2": (spoiled(STEP, beta2=[2.0], eps=[1e-8]), ["beta2", "2"]),
     "a past step": (spoiled(STEP, step=2), ["step", "2"]),
     "a half step": (spoiled(STEP, step=2.5), ["step", "2.5"]),
+    "no step": (spoiled(STEP, step="two"), ["step is 'two'", "integer"]),
+    "no optimizer step": (spoiled(STEP, optimizer_step="two"), ["optimizer_step is 'two'", "integer"]),
     "an optimizer step": (spoiled(STEP, optimizer_step=2), ["optimizer_step", "2"]),
     "a future model": (spoiled(STEP, model_version=4), ["model_version", "4"]),
     "an undeclared stream": (spoiled(STEP, parameters=STEP.gradients), ["parameters"]),

@@ -120,12 +120,17 @@ Test(record, finds_every_flipped_bit) {
     }
 }
 
+static FILE *read_sample(struct sample *sample, struct gd_record_reader *reader) {
+    FILE *stream = fmemopen(sample->data, sample->bytes, "r");
+    gd_record_reader_init(reader, stream);
+    return stream;
+}
+
 Test(record, goes_on_behind_damaged_data) {
     struct sample sample = sample_new();
     sample.data[sample.starts[1] + 12] ^= 1;
-    FILE *stream = fmemopen(sample.data, sample.bytes, "r");
     struct gd_record_reader reader;
-    gd_record_reader_init(&reader, stream);
+    FILE *stream = read_sample(&sample, &reader);
     const uint8_t *data;
     size_t bytes;
 
@@ -145,9 +150,8 @@ Test(record, goes_on_behind_damaged_data) {
 Test(record, nobody_knows_what_follows_a_damaged_length) {
     struct sample sample = sample_new();
     sample.data[0] ^= 1;
-    FILE *stream = fmemopen(sample.data, sample.bytes, "r");
     struct gd_record_reader reader;
-    gd_record_reader_init(&reader, stream);
+    FILE *stream = read_sample(&sample, &reader);
     const uint8_t *data;
     size_t bytes;
     cr_assert_eq(gd_record_read(&reader, &data, &bytes), GD_RECORD_DAMAGED);

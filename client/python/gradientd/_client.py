@@ -105,7 +105,7 @@ def check(struct: binding.OptionsStruct) -> None:
         raise ValueError(error.text.decode(errors="replace"))
 
 
-def _integer(value: Any, name: str) -> int:
+def integer(value: Any, name: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
@@ -167,15 +167,15 @@ class Client:
 
     def _fill(self, step: Step) -> binding.StepStruct:
         struct = binding.StepStruct(not_applied=not step.applied)
-        struct.step = _integer(step.step, "step")
-        struct.optimizer_step = _integer(step.optimizer_step, "optimizer_step")
+        struct.step = integer(step.step, "step")
+        struct.optimizer_step = integer(step.optimizer_step, "optimizer_step")
         for name, array in self._rates.items():
             values = getattr(step, name)
             if values is not None:
                 array[:] = values
                 setattr(struct, name, array)
         if step.model_version is not None:
-            struct.has_model_version, struct.model_version = True, _integer(step.model_version, "model_version")
+            struct.has_model_version, struct.model_version = True, integer(step.model_version, "model_version")
         if step.scalars:
             struct.scalars, struct.n_scalars = _scalars(step.scalars), len(step.scalars)
         if step.probe_gradients is not None:
@@ -209,11 +209,14 @@ class Client:
         """Hands one step over: an address of numel elements a group, None where it has no gradient this step. The
         elements are copied before the call returns. Returns whether the step is taken; else it is skipped."""
         self._gradients[:] = list(gradients)
+        return self._hand_over(_library.gradientd_submit, step, self._gradients)
+
+    def _hand_over(self, function: Any, step: Step, array: Any) -> bool:
         struct = self._fill_or_report(step)
         if struct is None:
             return False
         with self._lock:
-            return self._judge(_library.gradientd_submit(self._handle, ctypes.byref(struct), self._gradients))
+            return self._judge(function(self._handle, ctypes.byref(struct), array))
 
     def acquire(self) -> int | None:
         """The address of a free slot, all groups one after the other, to be written and then committed; None: there is
@@ -224,16 +227,12 @@ class Client:
     def commit(self, step: Step, present: Sequence[bool]) -> bool:
         """Hands over the slot that was acquired; `present`: which groups are in it."""
         self._present[:] = list(present)
-        struct = self._fill_or_report(step)
-        if struct is None:
-            return False
-        with self._lock:
-            return self._judge(_library.gradientd_commit(self._handle, ctypes.byref(struct), self._present))
+        return self._hand_over(_library.gradientd_commit, step, self._present)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> bool:
         """The trainer's own values at a step; per tag the steps must rise."""
         try:
-            structs, step = _scalars(values), _integer(step, "step")
+            structs, step = _scalars(values), integer(step, "step")
         except ValueError as error:
             self.report(f"values are dropped: {error}")
             return False

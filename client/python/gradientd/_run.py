@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ._client import Alert, Client, SquaredNorm, Step, check
+from ._client import Alert, Client, SquaredNorm, Step, check, integer
 from ._open_run import OpenRun
 from ._options import Description, Group, Optimizer, ParameterGroup, RunOptions, Start, Stream, options_struct
 from ._sampling import Sampling
@@ -203,6 +203,11 @@ class Run(OpenRun):
         Returns whether the step is taken; False: it was left out, no slot was free (`skipped` counts it), no daemon is
         there, or an argument is wrong, which is logged.
         """
+        try:
+            step, optimizer_step = integer(step, "step"), integer(optimizer_step, "optimizer_step")
+        except ValueError as error:
+            self._client.report(f"steps are dropped: {error}")
+            return False
         self._step = step
         if applied:
             self._optimizer_step = optimizer_step or self._optimizer_step + 1

@@ -124,7 +124,7 @@ def rule_of(optimizer: TorchOptimizer) -> Rule:
         return _other(_REASONS.get(kind, f"the effective step of {kind.__name__} is not known here"))
     rule = _RULES[kind](optimizer.param_groups)
     if rule.optimizer.rule in SECOND_MOMENT and any(p.dtype in _LOW_PRECISION for p in _parameters(optimizer)):
-        return _other("a second moment in bfloat16 or float16 is mostly rounding (measured: off by half); keep the "
+        return _other("a second moment in bfloat16 or float16 is mostly rounding; keep the "
                       "parameters in float32 and compute under torch.autocast")  # fmt: skip
     return rule
 

@@ -10,7 +10,6 @@ the parameter groups at every step.
 from __future__ import annotations
 
 import os
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
@@ -64,7 +63,6 @@ class Watch(OpenRun):
     ):
         super().__init__(on_alert)
         self._noise, self._streams = noise, streams
-        self._optimizer = weakref.ref(optimizer)
         self._model = model
         self._logdir, self._options = logdir, options
         self._given_first_step, self._first_step = first_step, 0
