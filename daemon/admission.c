@@ -87,12 +87,11 @@ static bool has_id(const uint32_t *ids, uint32_t count, uint32_t id) {
     return false;
 }
 
-// Whether one of the groups that the peer had when it connected is admitted.
-static bool has_group(const struct gd_admission *admission, int fd) {
+// Whether one of the groups that the peer had when it connected is among `ids`.
+static bool peer_has_group(int fd, const gid_t *ids, uint32_t count) {
     struct ucred peer;
     socklen_t bytes = sizeof(peer);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 &&
-        has_id(admission->groups, admission->n_groups, peer.gid))
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0 && has_id(ids, count, peer.gid))
         return true;
 
     bytes = GD_GROUPS_OF_USER_MAX * sizeof(gid_t);
@@ -100,16 +99,21 @@ static bool has_group(const struct gd_admission *admission, int fd) {
     bool found = false;
     if (groups && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) == 0)
         for (size_t i = 0; !found && i < bytes / sizeof(gid_t); i++)
-            found = has_id(admission->groups, admission->n_groups, groups[i]);
+            found = has_id(ids, count, groups[i]);
     free(groups);
     return found;
 }
 
 int gd_admission_check(const struct gd_admission *admission, int fd, uid_t uid, struct gd_error *ret_error) {
     if ((!admission->by_user && !admission->by_group) || uid == 0 || uid == geteuid() ||
-        has_id(admission->users, admission->n_users, uid) || (admission->by_group && has_group(admission, fd)))
+        has_id(admission->users, admission->n_users, uid) ||
+        (admission->by_group && peer_has_group(fd, admission->groups, admission->n_groups)))
         return 0;
     return gd_error_set(ret_error, GD_ERROR_FORBIDDEN, "user",
                         "user is %u, whom this daemon does not serve: neither --allow-users nor --allow-groups has it",
                         uid);
+}
+
+bool gd_admission_sees_all(int fd, uid_t uid, gid_t admin_group) {
+    return uid == 0 || uid == geteuid() || (admin_group != (gid_t)-1 && peer_has_group(fd, &admin_group, 1));
 }

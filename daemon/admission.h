@@ -36,3 +36,7 @@ __attribute__((warn_unused_result)) int gd_admission_find_group(const char *fiel
 // *ret_error set (FORBIDDEN).
 __attribute__((warn_unused_result)) int gd_admission_check(const struct gd_admission *admission, int fd, uid_t uid,
                                                            struct gd_error *ret_error);
+
+// Whether the peer of the connected socket `fd`, of user `uid`, may see what concerns other users: root, the daemon's own
+// user, and who is in `admin_group` ((gid_t)-1: there is none).
+bool gd_admission_sees_all(int fd, uid_t uid, gid_t admin_group);

@@ -47,6 +47,7 @@ const char gd_options_usage[] =
     "  --socket-group GROUP    group of the socket's file\n"
     "  --allow-users LIST      serve only these users, names or numbers separated by commas, ...\n"
     "  --allow-groups LIST     ... and the users of these groups; root and the daemon's own user always\n"
+    "  --admin-group GROUP     whose members see all users' runs; others see their own (default: none)\n"
     "  --attach-timeout SECONDS    that a client may take from its first message to the end of its setting up, 1 to\n"
     "                          86400 (default: 300, of which touching the memory takes 0.3 a gigabyte)\n"
     "  --state-directory DIR   where to put the event files of trainers that have no logdir (default: "
@@ -134,6 +135,7 @@ enum {
     SOCKET_GROUP,
     ALLOW_USERS,
     ALLOW_GROUPS,
+    ADMIN_GROUP,
     STATE_DIRECTORY,
     MEMORY,
     HELP,
@@ -220,6 +222,8 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
         return gd_admission_add_users(&options->admission, "--allow-users", optarg, ret_error);
     case ALLOW_GROUPS:
         return gd_admission_add_groups(&options->admission, "--allow-groups", optarg, ret_error);
+    case ADMIN_GROUP:
+        return gd_admission_find_group("--admin-group", optarg, &options->admin_group, ret_error);
     case STATE_DIRECTORY:
         options->state_directory = optarg;
         return 0;
@@ -240,6 +244,7 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
 static struct gd_server_options default_options(void) {
     return (struct gd_server_options){
         .socket_rights = {.mode = -1, .group = (gid_t)-1},
+        .admin_group = (gid_t)-1,
         .attach_timeout_ms = ATTACH_TIMEOUT_SECONDS_DEFAULT * MS_PER_SECOND,
         .connection_fd = -1,
         .workers = default_workers(),
@@ -262,6 +267,7 @@ int gd_options_parse(int argc, char **argv, struct gd_server_options *ret_option
         {"socket-group", required_argument, NULL, SOCKET_GROUP},
         {"allow-users", required_argument, NULL, ALLOW_USERS},
         {"allow-groups", required_argument, NULL, ALLOW_GROUPS},
+        {"admin-group", required_argument, NULL, ADMIN_GROUP},
         {"attach-timeout", required_argument, NULL, ATTACH_TIMEOUT},
         {"state-directory", required_argument, NULL, STATE_DIRECTORY},
         {"workers", required_argument, NULL, WORKERS},

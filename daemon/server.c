@@ -332,6 +332,7 @@ static int init(struct server *server) {
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
         .turn = &server->turn,
         .workers = server->options->workers,
+        .admin_group = server->options->admin_group,
         .attach_timeout_ms = server->options->attach_timeout_ms,
         .notify = notify,
         .holder_of = holder_of,

@@ -13,6 +13,7 @@ struct gd_server_options {
     const char *socket_path; // NULL: see gd_listener_init()
     struct gd_socket_rights socket_rights;
     struct gd_admission admission;
+    gid_t admin_group;           // sees all users' runs; (gid_t)-1: none
     uint32_t attach_timeout_ms;  // that a client may take from Hello to Attach
     int connection_fd;           // not -1: serve this connection alone and end with it
     const char *state_directory; // NULL: gd_state_directory_default()

@@ -30,6 +30,7 @@ struct gd_session_host {
     bool stopping;                 // the daemon ends: runs are left open-ended
     const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
     struct gd_turn *turn;          // of the loop, under way
+    gid_t admin_group;             // sees all users' runs; (gid_t)-1: none
     uint32_t attach_timeout_ms;    // that a client may take from Hello to Attach
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
     void (*notify)(void *context); // called on a writer thread: gd_session_advance() may have something to do
