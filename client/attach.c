@@ -140,7 +140,8 @@ static int create_shared(struct gradientd_run *run, const struct gradientd_optio
         if (fds->event_file < 0)
             return fds->event_file;
     }
-    fds->pidfd = client_open_own_pidfd();
+    bool may_be_forwarded = run->in_line.elements && !options->logdir; // then descriptors do not get through
+    fds->pidfd = may_be_forwarded ? -1 : client_open_own_pidfd();
     return 0;
 }
 

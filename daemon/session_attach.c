@@ -54,7 +54,10 @@ static int steal_attach_fds(struct gd_session *session, const struct gd_attach *
     fds->pidfd = attach->pidfd ? gd_connection_steal_fd(session->connection, charge) : -1;
     if (attach->memory != (fds->memory >= 0) || attach->event_file != (fds->event_file >= 0) ||
         attach->pidfd != (fds->pidfd >= 0))
-        return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "fds", "Attach declares more descriptors than came");
+        return gd_error_set(
+            ret_error, GD_ERROR_PROTOCOL, "fds",
+            "Attach declares more descriptors than came; a forwarded socket passes none: there, send elements "
+            "inline and leave out the logdir");
     if (attach->pidfd && !gd_foreign_fd_is_pidfd(fds->pidfd))
         return gd_error_set(ret_error, GD_ERROR_INVALID, "pidfd", "pidfd is not a descriptor of a process");
     return 0;

@@ -26,11 +26,11 @@ def accepts(path):
 
 
 class Daemon:
-    def __init__(self, directory, arguments, environment):
+    def __init__(self, directory, arguments, environment, command=()):
         self.socket = directory / "socket"
         self.log = open(directory / "log", "w+b")
         self.process = subprocess.Popen(
-            [build_path("daemon/gradientd"), "--socket", str(self.socket), *arguments],
+            [*command, build_path("daemon/gradientd"), "--socket", str(self.socket), *arguments],
             env={**os.environ, **environment},
             stdout=self.log,
             stderr=self.log,
@@ -60,15 +60,15 @@ class Daemon:
 
 @pytest.fixture
 def start_daemon():
-    """start_daemon(*arguments, ready=True, at=None, **environment) -> Daemon, at the place of the daemon `at`, which has
-    ended. Those still alive at the end of the test are stopped, and must end well unless `ready` is false."""
+    """start_daemon(*arguments, ready=True, at=None, command=(), **environment) -> Daemon, at the place of the daemon `at`,
+    which has ended. `command` starts the program that is appended to it. Those still alive at the end of the test are stopped, and must end well unless `ready` is false."""
     daemons = []
     with tempfile.TemporaryDirectory(prefix="gd") as directory:  # short: a socket's path holds 107 bytes
 
-        def start(*arguments, ready=True, at=None, **environment):
+        def start(*arguments, ready=True, at=None, command=(), **environment):
             own = at.socket.parent if at else Path(directory) / str(len(daemons))
             own.mkdir(exist_ok=True)
-            daemon = Daemon(own, arguments, environment)
+            daemon = Daemon(own, arguments, environment, command)
             daemons.append((daemon, ready))
             if ready:
                 daemon.wait_ready()

@@ -208,7 +208,7 @@ def encode(record, run):
 
 def _describe(run, socket, logdir, extra):
     optimizer = run.optimizer
-    lines = [f"{key} {value}" for key, value in {"socket": socket, "logdir": logdir, "run": run.name}.items()]
+    lines = [f"{key} {value}" for key, value in {"socket": socket, "logdir": logdir, "run": run.name}.items() if value]
     for key in ("rule", "bias_correction", "maximum_of"):
         lines.append(f"{key} {getattr(optimizer, key)}")
     for key in ("eps_root", "initial_accumulator", "learning_rate_decay"):
@@ -259,15 +259,16 @@ def build_path(path):
 
 
 class Trainer:
-    """A trainer process with an open run. `end`: close, failure (closes with that), exit (without
+    """A trainer process with an open run, below `logdir` or, where that is None, the daemon's state directory. `command`
+    starts the program that is appended to it. `end`: close, failure (closes with that), exit (without
     closing) or kill (SIGKILL itself)."""
 
-    def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False):
+    def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False, command=()):
         self.echo = echo
         self.run = run
         self.messages = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [build_path("tests/feed")],
+            [*command, build_path("tests/feed")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.messages,
