@@ -8,7 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 256 };
+enum {
+    NAME_BYTES = 256,
+    LIST_SHOWN_BYTES = 100, // of a list in an error, which must have room for the entry that is wrong
+};
 
 static const uint32_t id_max = UINT32_MAX - 1; // (uid_t)-1 is nobody's
 
@@ -39,45 +42,55 @@ static bool find_group(const char *text, uint32_t *ret_id) {
     return true;
 }
 
-int gd_admission_find_group(const char *field, const char *text, gid_t *ret_group, struct gd_error *ret_error) {
+int gd_admission_find_group(const char *field, const char *name, const char *text, gid_t *ret_group,
+                            struct gd_error *ret_error) {
     if (find_group(text, ret_group))
         return 0;
-    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %s, which is no group of this machine", field, text);
+    return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %s, which is no group of this machine", name, text);
 }
 
-// Adds the ids of a list to `ids`, of which *count are there.
-static int add_list(const char *field, const char *list, bool (*find)(const char *text, uint32_t *ret_id),
-                    uint32_t *ids, uint32_t *count, struct gd_error *ret_error) {
-    for (const char *at = list; at;) {
-        char name[NAME_BYTES];
-        const char *comma = strchr(at, ',');
+// An entry of a list without the spaces around it.
+static void trim(const char **entry, size_t *bytes) {
+    while (*bytes > 0 && **entry == ' ')
+        ++*entry, --*bytes;
+    while (*bytes > 0 && (*entry)[*bytes - 1] == ' ')
+        --*bytes;
+}
+
+// Adds what a list names to `list`.
+static int add_list(struct gd_admission_list *list, const char *field, const char *name, const char *text,
+                    bool (*find)(const char *text, uint32_t *ret_id), struct gd_error *ret_error) {
+    list->given = true;
+    for (const char *at = text; at;) {
+        char id_name[NAME_BYTES];
+        const char *comma = strchr(at, ','), *entry = at;
         size_t bytes = comma ? (size_t)(comma - at) : strlen(at);
-        if (*count == GD_ADMITTED_MAX)
-            return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s has more than %d entries", field,
+        trim(&entry, &bytes);
+        if (list->n_ids == GD_ADMITTED_MAX)
+            return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s has more than %d entries", name,
                                 GD_ADMITTED_MAX);
-        if (bytes < sizeof(name)) {
-            memcpy(name, at, bytes);
-            name[bytes] = '\0';
+        if (bytes < sizeof(id_name)) {
+            memcpy(id_name, entry, bytes);
+            id_name[bytes] = '\0';
         }
-        if (bytes == 0 || bytes >= sizeof(name) || !find(name, &ids[*count]))
-            return gd_error_set(ret_error, GD_ERROR_INVALID, field, "%s is %s, in which %.*s is nobody of this machine",
-                                field, list, (int)bytes, at);
-        ++*count;
+        if (bytes == 0 || bytes >= sizeof(id_name) || !find(id_name, &list->ids[list->n_ids]))
+            return gd_error_set(ret_error, GD_ERROR_INVALID, field,
+                                "%s is %.*s, in which %.*s is nobody of this machine", name, LIST_SHOWN_BYTES, text,
+                                (int)bytes, entry);
+        ++list->n_ids;
         at = comma ? comma + 1 : NULL;
     }
     return 0;
 }
 
-int gd_admission_add_users(struct gd_admission *admission, const char *field, const char *list,
+int gd_admission_add_users(struct gd_admission_list *list, const char *field, const char *name, const char *text,
                            struct gd_error *ret_error) {
-    admission->by_user = true;
-    return add_list(field, list, find_user, admission->users, &admission->n_users, ret_error);
+    return add_list(list, field, name, text, find_user, ret_error);
 }
 
-int gd_admission_add_groups(struct gd_admission *admission, const char *field, const char *list,
+int gd_admission_add_groups(struct gd_admission_list *list, const char *field, const char *name, const char *text,
                             struct gd_error *ret_error) {
-    admission->by_group = true;
-    return add_list(field, list, find_group, admission->groups, &admission->n_groups, ret_error);
+    return add_list(list, field, name, text, find_group, ret_error);
 }
 
 static bool has_id(const uint32_t *ids, uint32_t count, uint32_t id) {
@@ -105,12 +118,12 @@ static bool peer_has_group(int fd, const gid_t *ids, uint32_t count) {
 }
 
 int gd_admission_check(const struct gd_admission *admission, int fd, uid_t uid, struct gd_error *ret_error) {
-    if ((!admission->by_user && !admission->by_group) || uid == 0 || uid == geteuid() ||
-        has_id(admission->users, admission->n_users, uid) ||
-        (admission->by_group && peer_has_group(fd, admission->groups, admission->n_groups)))
+    const struct gd_admission_list *users = &admission->users, *groups = &admission->groups;
+    if ((!users->given && !groups->given) || uid == 0 || uid == geteuid() || has_id(users->ids, users->n_ids, uid) ||
+        (groups->given && peer_has_group(fd, groups->ids, groups->n_ids)))
         return 0;
     return gd_error_set(ret_error, GD_ERROR_FORBIDDEN, "user",
-                        "user is %u, whom this daemon does not serve: neither --allow-users nor --allow-groups has it",
+                        "user is %u, whom this daemon does not serve: neither allow-users nor allow-groups has it",
                         uid);
 }
 

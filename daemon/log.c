@@ -1,16 +1,25 @@
 #include "log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { LOG_LINE_BYTES = 1024 };
 
+static _Atomic enum gd_log_level least_important = GD_LOG_INFO;
+
+void gd_log_set_level(enum gd_log_level level) {
+    atomic_store(&least_important, level);
+}
+
 void gd_log(enum gd_log_level level, const char *format, ...) {
     char line[LOG_LINE_BYTES];
     va_list arguments;
 
+    if (level > atomic_load(&least_important))
+        return;
     int prefix = getenv("JOURNAL_STREAM") ? snprintf(line, sizeof(line), "<%d>", (int)level)
                                           : snprintf(line, sizeof(line), "gradientd: ");
     size_t used = (size_t)prefix;

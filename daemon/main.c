@@ -1,12 +1,16 @@
 // gradientd: optimisation diagnostics beside a training job.
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "options.h"
 #include "server.h"
 
@@ -65,29 +69,59 @@ static void refuse_kernels(const char *name) {
     fputc('\n', stderr);
 }
 
-int main(int argc, char **argv) {
-    struct gd_server_options options;
-    enum gd_options_action action;
-    struct gd_error error;
+static void print_error(void *context, const char *path, unsigned line, const char *text) {
+    (void)context;
+    if (line > 0)
+        fprintf(stderr, "gradientd: %s:%u: %s\n", path, line, text);
+    else
+        fprintf(stderr, "gradientd: %s: %s\n", path, text);
+}
 
-    open_standard_descriptors();
-    if (gd_options_parse(argc, argv, &options, &action, &error) < 0) {
-        fprintf(stderr, "gradientd: %s; see gradientd --help\n", error.text);
+// Reads the configuration; what is wrong with it is printed. Returns 0 or the exit status.
+static int read_config(const struct gd_command_line *command_line, struct gd_config *config) {
+    struct gd_config_report report = {.say = print_error};
+    int result = gd_config_read(config, command_line, &report);
+    if (result == -EBADMSG)
         return USAGE_ERROR;
-    }
-    if (action != GD_OPTIONS_SERVE) {
-        fputs(action == GD_OPTIONS_HELP ? gd_options_usage : "gradientd " GD_VERSION "\n", stdout);
-        return EXIT_SUCCESS;
-    }
+    if (result < 0)
+        fprintf(stderr, "gradientd: cannot read the configuration: %s\n", strerror(-result));
+    return result < 0 ? EXIT_FAILURE : 0;
+}
+
+static int serve(struct gd_server_options *options) {
     const char *kernels = getenv("GRADIENTD_KERNELS");
-    if (gd_kernels_select(kernels, &options.kernels) < 0) {
+    if (gd_kernels_select(kernels, &options->kernels) < 0) {
         refuse_kernels(kernels);
         return USAGE_ERROR;
     }
     give_way();
-    if (options.connection_fd < 0)
+    if (options->connection_fd < 0)
         raise_descriptor_limit();
     else
-        detach(options.connection_fd);
-    return gd_server_run(&options);
+        detach(options->connection_fd);
+    return gd_server_run(options);
+}
+
+int main(int argc, char **argv) {
+    struct gd_command_line command_line;
+    struct gd_config config;
+    struct gd_error error;
+
+    signal(SIGHUP, SIG_IGN); // one that comes before the daemon listens to it must not end it
+    open_standard_descriptors();
+    if (gd_options_parse(argc, argv, &command_line, &error) < 0) {
+        fprintf(stderr, "gradientd: %s; see gradientd --help\n", error.text);
+        return USAGE_ERROR;
+    }
+    if (command_line.action == GD_OPTIONS_HELP || command_line.action == GD_OPTIONS_VERSION) {
+        fputs(command_line.action == GD_OPTIONS_HELP ? gd_options_usage : "gradientd " GD_VERSION "\n", stdout);
+        return EXIT_SUCCESS;
+    }
+    int status = read_config(&command_line, &config);
+    if (status == 0 && command_line.action == GD_OPTIONS_CHECK)
+        gd_config_print(&config, stdout);
+    else if (status == 0)
+        status = serve(&config.options);
+    gd_config_deinit(&config);
+    return status;
 }

@@ -1,43 +1,28 @@
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "gradientd/protocol.h"
-#include "session.h"
 
 enum {
     CONNECTION_FD_MIN = 3, // below it are the standard streams
     CONNECTION_FD_MAX = 1 << 20,
-    PER_USER_MAX = 1 << 20, // of connections, runs and descriptors: more than a process can have
-
-    // What a user gets unless the command line says otherwise. Connections, runs and descriptors: a machine's whole
-    // share of a parallel job, several times over. A quarter of the memory: the job and others need the rest. Messages:
-    // several times what the loop was measured to take of a single trainer.
-    CONNECTIONS_DEFAULT = 64,
-    RUNS_DEFAULT = 64,
-    FDS_DEFAULT = 256,
-    MEMORY_PERCENT_DEFAULT = 25,
-    MESSAGES_DEFAULT = 1000000,
-
-    MS_PER_SECOND = 1000,
-    ATTACH_TIMEOUT_SECONDS_MAX = 86400,
-    // Between Hello and Attach a trainer makes its memory: 0.3 s a gigabyte, for a terabyte.
-    ATTACH_TIMEOUT_SECONDS_DEFAULT = 300,
 };
-
-static const uint64_t MEMORY_MIN = UINT64_C(1) << 20; // bytes; the smallest run takes more
-static const uint64_t MEMORY_MAX = UINT64_C(1) << 50; // no machine has more
 
 const char gd_options_usage[] =
     "Usage: gradientd [--socket PATH] [OPTION...]\n"
+    "       gradientd --check-config [--config FILE] [OPTION...]\n"
     "\n"
     "Computes gradient coherence and Adam-type convergence ratios for training jobs that connect to its Unix socket,\n"
-    "and writes them into their TensorBoard event files. SIGTERM finishes what was submitted and ends it.\n"
+    "and writes them into their TensorBoard event files. SIGTERM finishes what was submitted and ends it,\n"
+    "SIGHUP reads the configuration again. An option here replaces the configuration's key of the same name, see\n"
+    "gradientd.conf(5).\n"
+    "\n"
+    "  --config FILE           the configuration, with FILE.d/*.conf (default: gradientd.conf in "
+    "$CONFIGURATION_DIRECTORY,\n"
+    "                          else in " GD_SYSCONFDIR "/gradientd for root, else in $XDG_CONFIG_HOME/gradientd or\n"
+    "                          ~/.config/gradientd)\n"
+    "  --check-config          say what is wrong with the configuration, or else what is in force, and exit\n"
     "\n"
     "  --socket PATH           where to listen (default: the socket that systemd passed, else $GRADIENTD_SOCKET, else\n"
     "                          /run/gradientd/socket for root, $XDG_RUNTIME_DIR/gradientd/socket for others)\n"
@@ -55,7 +40,12 @@ const char gd_options_usage[] =
     "                          else /var/lib/gradientd for root, else $XDG_STATE_HOME/gradientd or\n"
     "                          ~/.local/state/gradientd)\n"
     "  --workers N             threads that analyse snapshots, 1 to 64 (default: half the cores)\n"
-    "  --connection-fd N       serve one connected socket and end with it (how a client starts a private daemon)\n"
+    "  --log-level LEVEL       the least important that is logged: error, warning or info (default: info)\n"
+    "  --metrics-file PATH     where to write metrics on the daemon itself, for Prometheus (default: nowhere)\n"
+    "  --metrics-interval SECONDS  between two writes of them, 1 to 3600 (default: 15)\n"
+    "  --connection-fd N       serve one connected socket and end with it (how a client starts a private daemon, "
+    "which\n"
+    "                          reads no configuration)\n"
     "\n"
     "What each user may take; a client that asks for more is refused with an Error:\n"
     "  --connections-per-user N    at once (default: 64)\n"
@@ -71,169 +61,61 @@ const char gd_options_usage[] =
     "\n"
     "Environment: GRADIENTD_KERNELS=avx512, avx2, sse4, neon or scalar chooses the kernels by name.\n";
 
-static uint32_t default_workers(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    long workers = cores / 2;
-    if (workers < 1)
-        return 1;
-    return workers < GD_WORKERS_MAX ? (uint32_t)workers : GD_WORKERS_MAX;
-}
-
-static uint64_t physical_memory_bytes(void) {
-    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-// The decimal number that `text` begins with; *ret_end is `text` where there is none or it does not fit.
-static uint64_t read_number(const char *text, const char **ret_end) {
-    char *end;
-    errno = 0;
-    uint64_t number = strtoull(text, &end, 10);
-    bool taken = *text >= '0' && *text <= '9' && errno == 0; // strtoull also takes spaces and signs
-    *ret_end = taken ? end : text;
-    return number;
-}
-
-static int parse_number(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number,
-                        struct gd_error *ret_error) {
-    const char *end;
-    uint64_t number = read_number(text, &end);
-    if (end == text || *end || number < least || number > most)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, option, "%s is %s, the limits are %llu and %llu", option, text,
-                            (unsigned long long)least, (unsigned long long)most);
-    *ret_number = number;
-    return 0;
-}
-
-// The factor of a suffix, 0: unknown. A hundredth of the memory is its own factor, rounded down.
-static uint64_t unit_bytes(const char *suffix) {
-    static const char letters[] = "KMGT";
-    if (!*suffix)
-        return 1;
-    if (suffix[1])
-        return 0;
-    if (*suffix == '%')
-        return physical_memory_bytes() / 100;
-    const char *letter = strchr(letters, *suffix);
-    return letter ? UINT64_C(1) << (10 * (letter - letters + 1)) : 0;
-}
-
-static int parse_memory(const char *option, const char *text, uint64_t *ret_bytes, struct gd_error *ret_error) {
-    const char *end;
-    uint64_t number = read_number(text, &end);
-    uint64_t unit = end == text ? 0 : unit_bytes(end);
-    bool percents = unit > 0 && *end == '%';
-    if (unit == 0 || number > MEMORY_MAX / unit || number * unit < MEMORY_MIN || (percents && number > 100))
-        return gd_error_set(ret_error, GD_ERROR_INVALID, option, "%s is %s, the limits are 1M and %s", option, text,
-                            percents ? "100%" : "1024T; K, M, G, T and % are known");
-    *ret_bytes = number * unit;
-    return 0;
-}
-
+// What getopt_long() says instead of a setting's number, counted from FIRST_SETTING.
 enum {
-    SOCKET = 1,
-    SOCKET_MODE,
-    SOCKET_GROUP,
-    ALLOW_USERS,
-    ALLOW_GROUPS,
-    ADMIN_GROUP,
-    STATE_DIRECTORY,
-    MEMORY,
+    CONNECTION_FD = 1,
+    CONFIG,
+    CHECK_CONFIG,
     HELP,
     VERSION,
-    FIRST_NUMBER,
-    WORKERS = FIRST_NUMBER,
-    CONNECTION_FD,
-    CONNECTIONS,
-    RUNS,
-    FDS,
-    ATTACH_TIMEOUT,
-    MESSAGES,
-    LAST_NUMBER = MESSAGES,
+    FIRST_SETTING,
+    OTHERS = FIRST_SETTING - 1,
 };
 
-static int take_number(int option, struct gd_server_options *options, struct gd_error *ret_error) {
-    static const struct {
-        const char *name;
-        uint64_t least, most;
-    } numbers[] = {
-        [WORKERS] = {"--workers", 1, GD_WORKERS_MAX},
-        [CONNECTION_FD] = {"--connection-fd", CONNECTION_FD_MIN, CONNECTION_FD_MAX},
-        [CONNECTIONS] = {"--connections-per-user", 1, PER_USER_MAX},
-        [RUNS] = {"--runs-per-user", 1, PER_USER_MAX},
-        [FDS] = {"--fds-per-user", GRADIENTD_FDS_MAX, PER_USER_MAX},
-        [ATTACH_TIMEOUT] = {"--attach-timeout", 1, ATTACH_TIMEOUT_SECONDS_MAX},
-        [MESSAGES] = {"--messages-per-second", 1, GD_QUOTA_MESSAGES_MAX},
-    };
-    uint64_t number = 0;
-    int result =
-        parse_number(numbers[option].name, optarg, numbers[option].least, numbers[option].most, &number, ret_error);
-    if (result < 0)
-        return result;
-    switch (option) {
-    case WORKERS:
-        options->workers = (uint32_t)number;
-        break;
-    case CONNECTION_FD:
-        options->connection_fd = (int)number;
-        break;
-    case CONNECTIONS:
-        options->quota.most[GD_QUOTA_CONNECTIONS] = number;
-        break;
-    case RUNS:
-        options->quota.most[GD_QUOTA_RUNS] = number;
-        break;
-    case FDS:
-        options->quota.most[GD_QUOTA_FDS] = number;
-        break;
-    case ATTACH_TIMEOUT:
-        options->attach_timeout_ms = (uint32_t)number * MS_PER_SECOND;
-        break;
-    default:
-        options->quota.messages_per_second = (uint32_t)number;
-    }
+static const struct option others[OTHERS] = {
+    {"connection-fd", required_argument, NULL, CONNECTION_FD},
+    {"config", required_argument, NULL, CONFIG},
+    {"check-config", no_argument, NULL, CHECK_CONFIG},
+    {"version", no_argument, NULL, VERSION},
+    {"help", no_argument, NULL, HELP},
+};
+
+static int take_connection_fd(struct gd_server_options *options, struct gd_error *ret_error) {
+    char *end;
+    unsigned long number = strtoul(optarg, &end, 10); // one that does not fit is too large as well
+    if (*optarg < '0' || *optarg > '9' || *end || number < CONNECTION_FD_MIN || number > CONNECTION_FD_MAX)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "--connection-fd",
+                            "--connection-fd is %s, the limits are %d and %d", optarg, CONNECTION_FD_MIN,
+                            CONNECTION_FD_MAX);
+    options->connection_fd = (int)number;
     return 0;
 }
 
-// Rights as chmod takes them, without the bits that a socket has no use for.
-static int parse_mode(const char *option, const char *text, int *ret_mode, struct gd_error *ret_error) {
-    char *end;
-    unsigned long mode = strtoul(text, &end, 8);
-    if (*text < '0' || *text > '7' || *end || mode > 0777)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, option, "%s is %s, it must be octal, at most 0777", option,
-                            text);
-    *ret_mode = (int)mode;
-    return 0;
+static int take_setting(enum gd_setting_id id, struct gd_command_line *command_line, struct gd_error *ret_error) {
+    char name[64];
+    snprintf(name, sizeof(name), "--%s", gd_settings[id].key);
+    command_line->given[id] = true;
+    return gd_setting_parse(id, name, optarg, &command_line->options, ret_error);
 }
 
 // One option with its value, or what getopt_long() says instead.
-static int take(int option, struct gd_server_options *options, enum gd_options_action *action, char *const *argv,
-                struct gd_error *ret_error) {
-    if (option >= FIRST_NUMBER && option <= LAST_NUMBER)
-        return take_number(option, options, ret_error);
+static int take(int option, struct gd_command_line *command_line, char *const *argv, struct gd_error *ret_error) {
+    if (option >= FIRST_SETTING && option < FIRST_SETTING + GD_SETTINGS)
+        return take_setting((enum gd_setting_id)(option - FIRST_SETTING), command_line, ret_error);
     switch (option) {
-    case SOCKET:
-        options->socket_path = optarg;
+    case CONNECTION_FD:
+        return take_connection_fd(&command_line->options, ret_error);
+    case CONFIG:
+        command_line->config_path = optarg;
         return 0;
-    case SOCKET_MODE:
-        return parse_mode("--socket-mode", optarg, &options->socket_rights.mode, ret_error);
-    case SOCKET_GROUP:
-        return gd_admission_find_group("--socket-group", optarg, &options->socket_rights.group, ret_error);
-    case ALLOW_USERS:
-        return gd_admission_add_users(&options->admission, "--allow-users", optarg, ret_error);
-    case ALLOW_GROUPS:
-        return gd_admission_add_groups(&options->admission, "--allow-groups", optarg, ret_error);
-    case ADMIN_GROUP:
-        return gd_admission_find_group("--admin-group", optarg, &options->admin_group, ret_error);
-    case STATE_DIRECTORY:
-        options->state_directory = optarg;
+    case CHECK_CONFIG:
+        command_line->action = GD_OPTIONS_CHECK;
         return 0;
-    case MEMORY:
-        return parse_memory("--memory-per-user", optarg, &options->quota.most[GD_QUOTA_MEMORY], ret_error);
     case VERSION:
-        *action = GD_OPTIONS_VERSION;
+        command_line->action = GD_OPTIONS_VERSION;
         return 0;
     case HELP:
-        *action = GD_OPTIONS_HELP;
+        command_line->action = GD_OPTIONS_HELP;
         return 0;
     default:
         return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "%s is %s", argv[optind - 1],
@@ -241,61 +123,43 @@ static int take(int option, struct gd_server_options *options, enum gd_options_a
     }
 }
 
-static struct gd_server_options default_options(void) {
-    return (struct gd_server_options){
-        .socket_rights = {.mode = -1, .group = (gid_t)-1},
-        .admin_group = (gid_t)-1,
-        .attach_timeout_ms = ATTACH_TIMEOUT_SECONDS_DEFAULT * MS_PER_SECOND,
-        .connection_fd = -1,
-        .workers = default_workers(),
-        .quota =
-            {
-                .most = {[GD_QUOTA_CONNECTIONS] = CONNECTIONS_DEFAULT,
-                         [GD_QUOTA_RUNS] = RUNS_DEFAULT,
-                         [GD_QUOTA_FDS] = FDS_DEFAULT,
-                         [GD_QUOTA_MEMORY] = physical_memory_bytes() / 100 * MEMORY_PERCENT_DEFAULT},
-                .messages_per_second = MESSAGES_DEFAULT,
-            },
-    };
+// What does not go together.
+static int check_pairs(const struct gd_command_line *command_line, struct gd_error *ret_error) {
+    if (command_line->options.connection_fd < 0)
+        return 0;
+    if (command_line->options.socket_path)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "give either --socket or --connection-fd");
+    if (command_line->config_path || command_line->action == GD_OPTIONS_CHECK)
+        return gd_error_set(ret_error, GD_ERROR_INVALID, "options",
+                            "a daemon with --connection-fd reads no configuration: neither --config nor --check-config "
+                            "can be given");
+    return 0;
 }
 
-int gd_options_parse(int argc, char **argv, struct gd_server_options *ret_options, enum gd_options_action *ret_action,
-                     struct gd_error *ret_error) {
-    static const struct option known[] = {
-        {"socket", required_argument, NULL, SOCKET},
-        {"socket-mode", required_argument, NULL, SOCKET_MODE},
-        {"socket-group", required_argument, NULL, SOCKET_GROUP},
-        {"allow-users", required_argument, NULL, ALLOW_USERS},
-        {"allow-groups", required_argument, NULL, ALLOW_GROUPS},
-        {"admin-group", required_argument, NULL, ADMIN_GROUP},
-        {"attach-timeout", required_argument, NULL, ATTACH_TIMEOUT},
-        {"state-directory", required_argument, NULL, STATE_DIRECTORY},
-        {"workers", required_argument, NULL, WORKERS},
-        {"connection-fd", required_argument, NULL, CONNECTION_FD},
-        {"connections-per-user", required_argument, NULL, CONNECTIONS},
-        {"runs-per-user", required_argument, NULL, RUNS},
-        {"fds-per-user", required_argument, NULL, FDS},
-        {"memory-per-user", required_argument, NULL, MEMORY},
-        {"messages-per-second", required_argument, NULL, MESSAGES},
-        {"version", no_argument, NULL, VERSION},
-        {"help", no_argument, NULL, HELP},
-        {0},
-    };
-    *ret_options = default_options();
-    *ret_action = GD_OPTIONS_SERVE;
+// Help and version end the command line.
+static bool goes_on(const struct gd_command_line *command_line) {
+    return command_line->action == GD_OPTIONS_SERVE || command_line->action == GD_OPTIONS_CHECK;
+}
+
+int gd_options_parse(int argc, char **argv, struct gd_command_line *ret_command_line, struct gd_error *ret_error) {
+    struct option known[OTHERS + GD_SETTINGS + 1] = {0};
+    for (int i = 0; i < OTHERS; i++)
+        known[i] = others[i];
+    for (int id = 0; id < GD_SETTINGS; id++)
+        known[OTHERS + id] = (struct option){gd_settings[id].key, required_argument, NULL, FIRST_SETTING + id};
+
+    *ret_command_line = (struct gd_command_line){.options = gd_settings_default()};
     opterr = 0; // what is wrong is the caller's to print
     optind = 0; // from the start, also in a second call
     int option;
-    while (*ret_action == GD_OPTIONS_SERVE && (option = getopt_long(argc, argv, ":", known, NULL)) != -1) {
-        int result = take(option, ret_options, ret_action, argv, ret_error);
+    while (goes_on(ret_command_line) && (option = getopt_long(argc, argv, ":", known, NULL)) != -1) {
+        int result = take(option, ret_command_line, argv, ret_error);
         if (result < 0)
             return result;
     }
-    if (*ret_action != GD_OPTIONS_SERVE)
+    if (!goes_on(ret_command_line))
         return 0;
     if (optind < argc)
         return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "unexpected argument %s", argv[optind]);
-    if (ret_options->socket_path && ret_options->connection_fd >= 0)
-        return gd_error_set(ret_error, GD_ERROR_INVALID, "options", "give either --socket or --connection-fd");
-    return 0;
+    return check_pairs(ret_command_line, ret_error);
 }

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define MESSAGE UINT64_C(1000000000) // one in the unit of gd_rate.level, so that a nanosecond pays off a whole number
+#define SECOND_PS UINT64_C(1000000000000)
+#define PS_PER_NS UINT64_C(1000) // finer than a nanosecond: at the largest limits a message takes one, and few parts
 
 struct gd_account {
     struct gd_quota *quota;
@@ -32,6 +33,13 @@ int gd_quota_new(const struct gd_quota_limits *limits, struct gd_quota **ret_quo
     quota->limits = *limits;
     *ret_quota = quota;
     return 0;
+}
+
+void gd_quota_set_limits(struct gd_quota *quota, const struct gd_quota_limits *limits) {
+    assert(limits->messages_per_second > 0 && limits->messages_per_second <= GD_QUOTA_MESSAGES_MAX);
+    pthread_mutex_lock(&quota->mutex);
+    quota->limits = *limits;
+    pthread_mutex_unlock(&quota->mutex);
 }
 
 static bool holds_nothing(const struct gd_account *account) {
@@ -133,26 +141,29 @@ void gd_charge_move(struct gd_charge *from, uint64_t amount, struct gd_charge *t
     from->amount -= amount;
 }
 
-// What was sent is paid off by the time that passes.
-static void pay_off(struct gd_rate *rate, uint64_t now_ns, uint64_t messages_per_second) {
+// What was sent is paid off by the time that passes, or by one of `parts` equal parts of it.
+static void pay_off(struct gd_rate *rate, uint64_t now_ns, uint64_t parts) {
     assert(now_ns >= rate->at_ns);
     uint64_t elapsed_ns = now_ns - rate->at_ns;
-    if (elapsed_ns > rate->level / messages_per_second) // the product might not fit
-        rate->level = 0;
-    else
-        rate->level -= elapsed_ns * messages_per_second;
+    if (elapsed_ns / parts > rate->level_ps / PS_PER_NS) // the product might not fit
+        rate->level_ps = 0;
+    else {
+        uint64_t paid_ps = elapsed_ns * PS_PER_NS / parts;
+        rate->level_ps -= paid_ps < rate->level_ps ? paid_ps : rate->level_ps;
+    }
     rate->at_ns = now_ns;
 }
 
 void gd_rate_init(struct gd_rate *rate, const struct gd_charge *connection, uint64_t now_ns) {
     struct gd_account *account = connection->account;
     assert(connection->kind == GD_QUOTA_CONNECTIONS && connection->amount > 0);
-    pay_off(&account->rate, now_ns, account->quota->limits.messages_per_second);
-    *rate = (struct gd_rate){account->rate.level / account->held[GD_QUOTA_CONNECTIONS], now_ns};
+    pay_off(&account->rate, now_ns, 1);
+    *rate = (struct gd_rate){account->rate.level_ps / account->held[GD_QUOTA_CONNECTIONS], now_ns,
+                             account->quota->limits.messages_per_second};
 }
 
-static void count(struct gd_rate *rate, uint64_t most) {
-    rate->level = rate->level + MESSAGE < most ? rate->level + MESSAGE : most;
+static void count(struct gd_rate *rate, uint64_t message_ps) {
+    rate->level_ps = rate->level_ps + message_ps < SECOND_PS ? rate->level_ps + message_ps : SECOND_PS;
 }
 
 int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *rate, uint64_t now_ns,
@@ -160,20 +171,18 @@ int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *r
     // the connection keeps the account, and only this thread changes how many connections there are: no lock
     struct gd_account *account = connection->account;
     assert(connection->kind == GD_QUOTA_CONNECTIONS && connection->amount > 0);
-    uint64_t limit = account->quota->limits.messages_per_second;
     uint64_t connections = account->held[GD_QUOTA_CONNECTIONS];
-    uint64_t share = limit > connections ? limit / connections : 1;
+    uint64_t message_ps = SECOND_PS / rate->limit;
+    uint64_t parts = connections < rate->limit ? connections : rate->limit; // a part is one message at least
 
-    pay_off(&account->rate, now_ns, limit);
-    pay_off(rate, now_ns, share);
-    if (account->rate.level + MESSAGE > limit * MESSAGE && rate->level + MESSAGE > share * MESSAGE)
-        return gd_error_set(
-            ret_error, GD_ERROR_QUOTA, "messages",
-            "messages: uid %u sent more than %llu within a second over %llu connections, the limit is %llu",
-            (unsigned)account->uid, (unsigned long long)limit, (unsigned long long)connections,
-            (unsigned long long)limit);
-    count(&account->rate, limit * MESSAGE);
-    count(rate, limit * MESSAGE);
+    pay_off(&account->rate, now_ns, 1);
+    pay_off(rate, now_ns, parts);
+    if (account->rate.level_ps + message_ps > SECOND_PS && rate->level_ps + message_ps > SECOND_PS / parts)
+        return gd_error_set(ret_error, GD_ERROR_QUOTA, "messages",
+                            "messages: uid %u sent more than %u within a second over %llu connections, the limit is %u",
+                            (unsigned)account->uid, rate->limit, (unsigned long long)connections, rate->limit);
+    count(&account->rate, message_ps);
+    count(rate, message_ps);
     return 0;
 }
 
@@ -181,8 +190,8 @@ void gd_quota_sweep(struct gd_quota *quota, uint64_t now_ns) {
     pthread_mutex_lock(&quota->mutex);
     for (struct gd_account **at = &quota->accounts; *at;) {
         struct gd_account *account = *at;
-        pay_off(&account->rate, now_ns, quota->limits.messages_per_second);
-        if (holds_nothing(account) && account->rate.level == 0) {
+        pay_off(&account->rate, now_ns, 1);
+        if (holds_nothing(account) && account->rate.level_ps == 0) {
             *at = account->next;
             free(account);
         } else {

@@ -23,7 +23,7 @@ struct gd_quota_limits {
 };
 
 enum {
-    GD_QUOTA_MESSAGES_MAX = 1000000000, // a second, in billionths of a message, still fits 64 bits
+    GD_QUOTA_MESSAGES_MAX = 1000000000, // a second: each then takes a nanosecond of it
     GD_BLOCK_BYTES = 32,                // what malloc adds to a small block at most, for charges of many of them
 };
 
@@ -37,14 +37,20 @@ struct gd_charge {
     uint64_t amount;
 };
 
-// How many messages somebody has sent lately.
+// How many messages somebody has sent lately, as the time that they take at the limit: what was sent under one limit
+// counts the same under another.
 struct gd_rate {
-    uint64_t level; // billionths of a message that are not paid off yet
-    uint64_t at_ns; // when that was so
+    uint64_t level_ps; // of the second that may be used up at once
+    uint64_t at_ns;    // when that was so
+    uint32_t limit;    // messages a second, of a client
 };
 
 // Returns 0 or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_quota_new(const struct gd_quota_limits *limits, struct gd_quota **ret_quota);
+
+// New limits, for what is charged and for clients that begin from now on: what is held stays, also beyond them, and a
+// client that is there may go on sending as it did.
+void gd_quota_set_limits(struct gd_quota *quota, const struct gd_quota_limits *limits);
 
 // NULL is allowed. Charges may still be held by other threads; memory goes with the last of them.
 void gd_quota_free(struct gd_quota *quota);

@@ -15,6 +15,7 @@
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
+#include "reloader.h"
 #include "reply.h"
 #include "session.h"
 #include "state_directory.h"
@@ -32,7 +33,7 @@ enum {
 static const uint32_t RUNS_UNTOLD = UINT32_MAX;
 
 struct server {
-    const struct gd_server_options *options;
+    struct gd_server_options *options;
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_async_t progress; // a writer thread got on
@@ -42,6 +43,7 @@ struct server {
     uv_timer_t accept_timer;   // runs while descriptors are short
     uv_timer_t deadline_timer; // runs while a client has a deadline, its own or that of its silence
     uv_poll_t listener_poll;
+    struct gd_reloader reloader;
     struct gd_listener listener;
     struct gd_arena arena;
     struct gd_submission_pool submissions;
@@ -63,6 +65,7 @@ static void close_handles(struct server *server) {
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
     uv_close((uv_handle_t *)&server->deadline_timer, NULL);
+    gd_reloader_close(&server->reloader);
 }
 
 // Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
@@ -133,6 +136,14 @@ static void on_signal(uv_signal_t *signal, int number) {
     struct server *server = signal->data;
     gd_log(GD_LOG_INFO, "stopping on signal %d with %u runs", number, server->n_sessions);
     stop(server);
+}
+
+// For who comes from now on.
+static void on_reload(void *context) {
+    struct server *server = context;
+    gd_quota_set_limits(server->quota, &server->options->quota);
+    server->host.admin_group = server->options->admin_group;
+    server->host.attach_timeout_ms = server->options->attach_timeout_ms;
 }
 
 static void on_progress(uv_async_t *async) {
@@ -296,6 +307,7 @@ static void init_handles(struct server *server) {
     server->accept_timer.data = server;
     uv_timer_init(&server->loop, &server->deadline_timer);
     server->deadline_timer.data = server;
+    gd_reloader_init(&server->reloader, &server->loop, server->options, on_reload, server);
 }
 
 static int init(struct server *server) {
@@ -344,9 +356,10 @@ static int init(struct server *server) {
     return 0;
 }
 
-int gd_server_run(const struct gd_server_options *options) {
+int gd_server_run(struct gd_server_options *options) {
     struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}, .runs_told = RUNS_UNTOLD};
 
+    gd_log_set_level(options->log_level);
     int result = init(&server);
     if (result < 0) {
         gd_log(GD_LOG_ERROR, "cannot start: %s", strerror(-result));
@@ -359,6 +372,8 @@ int gd_server_run(const struct gd_server_options *options) {
     uv_run(&server.loop, UV_RUN_DEFAULT);
     if (server.gave_up)
         _exit(EXIT_FAILURE); // a thread is inside the kernel and may come back to what this would free
+    if (gd_reloader_is_hanging(&server.reloader))
+        _exit(result < 0 ? EXIT_FAILURE : EXIT_SUCCESS); // so may this one
 
     uv_loop_close(&server.loop);
     gd_arena_deinit(&server.arena);

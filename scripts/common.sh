@@ -6,7 +6,7 @@ source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # What building the daemon, the client and the examples takes, as Debian 12 names it.
 # shellcheck disable=SC2034 # used by the scripts that source this file
 build_packages=(gcc meson ninja-build pkg-config libuv1-dev libprotobuf-c-dev protobuf-c-compiler zlib1g-dev
-    libpng-dev)
+    libpng-dev libinih-dev)
 
 # shellcheck disable=SC2034
 tensorboard=tensorboard==2.21.0

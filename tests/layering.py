@@ -24,6 +24,7 @@ LIBRARIES = {
     "uv.h": "uv",
     "zlib.h": "zlib",
     "png.h": "png",
+    "ini.h": "inih",
     "systemd/sd-daemon.h": "systemd",
     "gradientd.pb-c.h": "protobuf",
     "tensorboard.pb-c.h": "protobuf",
@@ -112,9 +113,10 @@ LAYERS = {
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "holdings listener loop main options server session session_alerts session_attach session_messages session_state",
+        "config config_file holdings listener loop main options reload reloader server session session_alerts "
+        "session_attach session_messages session_state settings",
         "protocol base arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
-        "uv",
+        "inih uv",
     ),
     # beside the daemon
     "client": layer(

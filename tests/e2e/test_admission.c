@@ -79,7 +79,7 @@ static void expect_error(struct raw_client *client, Gradientd__ErrorCode code, c
 }
 
 static void expect_forbidden(struct raw_client client) {
-    expect_error(&client, GRADIENTD__ERROR_CODE__FORBIDDEN, "user", "--allow-users");
+    expect_error(&client, GRADIENTD__ERROR_CODE__FORBIDDEN, "user", "allow-users");
 }
 
 Test(admission, lists_say_whom_it_serves) {

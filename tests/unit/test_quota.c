@@ -226,3 +226,59 @@ Test(quota, counts_the_messages_of_each_user_for_itself) {
     gd_charge_release(&seven.connection);
     gd_charge_release(&eight.connection);
 }
+
+// ---- other limits
+
+static void set_limits(uint64_t fds, uint32_t messages_per_second) {
+    const struct gd_quota_limits limits = {
+        .most = {[GD_QUOTA_CONNECTIONS] = 4, [GD_QUOTA_RUNS] = 2, [GD_QUOTA_FDS] = fds, [GD_QUOTA_MEMORY] = 1 << 20},
+        .messages_per_second = messages_per_second,
+    };
+    gd_quota_set_limits(quota, &limits);
+}
+
+Test(quota, lower_limits_take_nothing_away) {
+    struct gd_charge held = {0}, more = {0};
+    cr_assert_eq(charge(7, GD_QUOTA_FDS, 9, &held), 0);
+    set_limits(5, 1000);
+    cr_expect_eq(held.amount, 9);
+    cr_assert_lt(charge(7, GD_QUOTA_FDS, 1, &more), 0);
+    cr_expect_str_eq(error.text, "fds is 1, uid 7 holds 9 already, the limit is 5");
+    gd_charge_release(&held);
+    cr_assert_lt(charge(7, GD_QUOTA_FDS, 6, &more), 0);
+    cr_assert_eq(charge(7, GD_QUOTA_FDS, 5, &more), 0, "%s", error.text);
+    set_limits(6, 1000);
+    cr_assert_eq(charge(7, GD_QUOTA_FDS, 1, &more), 0, "%s", error.text);
+    gd_charge_release(&more);
+}
+
+Test(quota, who_is_there_may_go_on_sending_under_a_lower_limit) {
+    struct client before, after;
+    uint64_t now_ns = SECOND;
+    connect_client(&before, 7, now_ns);
+    set_limits(9, 10);
+    for (int i = 0; i < 5000; i++, now_ns += MS)
+        cr_assert_eq(send_messages(&before, 1, now_ns), 1, "message %d: %s", i, error.text);
+    now_ns += SECOND; // what it sent is paid off
+    connect_client(&after, 8, now_ns);
+    cr_assert_eq(send_messages(&after, 100, now_ns), 10);
+    cr_expect_str_eq(error.text,
+                     "messages: uid 8 sent more than 10 within a second over 1 connections, the limit is 10");
+    gd_charge_release(&after.connection);
+    connect_client(&after, 7, now_ns);
+    cr_assert_eq(send_messages(&after, 100, now_ns), 10, "of the same user");
+    cr_assert_eq(send_messages(&before, 1000, now_ns), 500, "its part of its own limit");
+    gd_charge_release(&after.connection);
+    gd_charge_release(&before.connection);
+}
+
+Test(quota, what_was_sent_counts_the_same_under_another_limit) {
+    struct client client;
+    connect_client(&client, 7, SECOND);
+    cr_assert_eq(send_messages(&client, 500, SECOND), 500);
+    gd_charge_release(&client.connection);
+    set_limits(9, 4);
+    connect_client(&client, 7, SECOND);
+    cr_assert_eq(send_messages(&client, 100, SECOND), 2, "half of the second was used up");
+    gd_charge_release(&client.connection);
+}
