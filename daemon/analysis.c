@@ -50,6 +50,7 @@ struct gd_analysis {
     struct gd_adam_track tracks[GD_RULES_MAX];
     struct gd_step_sums *series_sums;
     struct gd_log2_counts log2;
+    _Atomic uint64_t *progress; // NULL: not told
 
     // the snapshot under way
     const struct gd_analysis_input *input;
@@ -143,6 +144,10 @@ void gd_analysis_free(struct gd_analysis *analysis) {
     free(analysis->records);
     free(analysis->series_sums);
     free(analysis);
+}
+
+void gd_analysis_set_progress(struct gd_analysis *analysis, _Atomic uint64_t *progress) {
+    analysis->progress = progress;
 }
 
 uint32_t gd_analysis_parts(const struct gd_analysis *analysis, uint32_t parts_max) {
@@ -283,12 +288,17 @@ void gd_analysis_run(struct gd_analysis *analysis, uint32_t part, uint32_t parts
     struct gd_log2_tally tally;
     if (counts)
         memset(&tally, 0, sizeof(tally));
-    uint64_t end = first_chunk(analysis, part + 1, parts);
+    uint64_t end = first_chunk(analysis, part + 1, parts), untold_elems = 0;
     for (uint64_t i = first_chunk(analysis, part, parts); i < end; i++) {
         gd_fault_enter_kernel();
         chunk(analysis, i, counts ? &tally : NULL);
         gd_fault_leave_kernel();
         gd_fault_reach(GD_FAULT_KERNEL_CHUNK);
+        untold_elems += analysis->chunks[i].elems;
+        if (untold_elems < GD_CHUNK_ELEMS)
+            continue;
+        gd_progress_tell(analysis->progress);
+        untold_elems = 0;
     }
     if (counts)
         gd_log2_counts_merge(&analysis->log2, &tally);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "counters.h"
 #include "kernels/kernels.h"
 #include "log2_counts.h"
 #include "memory.h"
@@ -46,6 +47,9 @@ __attribute__((warn_unused_result)) int gd_analysis_new(const struct gd_open_run
                                                         const struct gd_kernels *kernels,
                                                         struct gd_analysis **ret_analysis);
 void gd_analysis_free(struct gd_analysis *analysis);
+
+// Parts tell how they get on there, after every GD_CHUNK_ELEMS elements or so. It outlives the analysis.
+void gd_analysis_set_progress(struct gd_analysis *analysis, _Atomic uint64_t *progress);
 
 // How many parts of at least `least_elems` elements the work divides into.
 uint32_t gd_analysis_parts(const struct gd_analysis *analysis, uint32_t parts_max);

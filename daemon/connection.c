@@ -92,6 +92,10 @@ struct ucred gd_connection_peer(int fd) {
     return peer;
 }
 
+int gd_connection_fd(const struct gd_connection *connection) {
+    return connection->fd;
+}
+
 int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge) {
     return gd_fd_queue_steal(&connection->fds, charge);
 }

@@ -39,6 +39,9 @@ __attribute__((warn_unused_result)) int gd_connection_new_consume(uv_loop_t *loo
 // The credentials of a socket's peer as the kernel recorded them at connect; pid is 0 across pid namespaces.
 struct ucred gd_connection_peer(int fd);
 
+// Its socket, which stays the connection's.
+int gd_connection_fd(const struct gd_connection *connection);
+
 // The oldest received descriptor, now the caller's as is its part of the charge, in `charge`; -1 when there is none.
 int gd_connection_steal_fd(struct gd_connection *connection, struct gd_charge *charge);
 

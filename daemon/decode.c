@@ -265,6 +265,13 @@ static int decode_open_run(const Gradientd__OpenRun *open_run, const struct gd_f
     return 0;
 }
 
+static struct gd_decoded decode_status_request(const Gradientd__StatusRequest *request) {
+    return (struct gd_decoded){
+        .kind = GD_CLIENT_STATUS_REQUEST,
+        .status_request = {request->runs_after, request->has_alerts_after ? request->alerts_after : UINT64_MAX},
+    };
+}
+
 static int decode_message(const Gradientd__ClientMessage *message, const struct gd_frame *frame,
                           struct gd_submission_pool *pool, struct gd_decoded *ret, struct gd_error *ret_error) {
     switch (message->message_case) {
@@ -287,7 +294,7 @@ static int decode_message(const Gradientd__ClientMessage *message, const struct 
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_CLOSE_RUN:
         return decode_close_run(message->close_run, pool, ret, ret_error);
     case GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST:
-        *ret = (struct gd_decoded){.kind = GD_CLIENT_STATUS_REQUEST};
+        *ret = decode_status_request(message->status_request);
         return 0;
     default:
         return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "the message is of no known kind");

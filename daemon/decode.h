@@ -36,6 +36,11 @@ struct gd_attach {
     bool pidfd;
 };
 
+struct gd_status_request {
+    uint64_t runs_after;   // runs with a number above it
+    uint64_t alerts_after; // UINT64_MAX: no alerts
+};
+
 struct gd_decoded {
     enum gd_client_message kind;
     union {
@@ -43,6 +48,7 @@ struct gd_decoded {
         struct gd_open_run *open_run; // owned by the caller, gd_open_run_free()
         struct gd_attach attach;
         struct gd_submission *submission; // owned by the caller, gd_submission_free()
+        struct gd_status_request status_request;
     };
 };
 

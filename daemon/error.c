@@ -6,6 +6,15 @@
 
 #include "text.h"
 
+const char *gd_error_code_name(enum gd_error_code code) {
+    static const char *const names[GD_ERROR_CODES] = {
+        [GD_ERROR_PROTOCOL] = "protocol", [GD_ERROR_INVALID] = "invalid",     [GD_ERROR_UNSUPPORTED] = "unsupported",
+        [GD_ERROR_QUOTA] = "quota",       [GD_ERROR_OWNED] = "owned",         [GD_ERROR_MEMORY] = "memory",
+        [GD_ERROR_INTERNAL] = "internal", [GD_ERROR_FORBIDDEN] = "forbidden",
+    };
+    return names[code];
+}
+
 int gd_error_set(struct gd_error *ret_error, enum gd_error_code code, const char *field, const char *format, ...) {
     va_list arguments;
 

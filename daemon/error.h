@@ -15,6 +15,7 @@ enum gd_error_code {
     GD_ERROR_MEMORY = 6,
     GD_ERROR_INTERNAL = 7,
     GD_ERROR_FORBIDDEN = 8,
+    GD_ERROR_CODES, // one more than the last; there is no code 0
 };
 
 struct gd_error {
@@ -22,6 +23,9 @@ struct gd_error {
     const char *field;              // static
     char text[GD_ERROR_TEXT_BYTES]; // names the field, the value and the limit; valid UTF-8
 };
+
+// A code in lower case, as "forbidden"; static.
+const char *gd_error_code_name(enum gd_error_code code);
 
 // Fills `ret_error` and returns -EBADMSG, so that a check reads  return gd_error_set(...).  Values that came from the
 // client are passed already known to be printable, or as numbers.

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,7 +40,8 @@ struct gd_event_file {
     pthread_cond_t changed;
     int accepted; // see gd_event_file_is_accepted(); guarded by the mutex, as are the flags
     struct gd_error refusal;
-    char *path; // of a file that was created: set by the thread before it is accepted
+    char *path;   // of a file that was created: set by the thread before it is accepted
+    bool closing; // its descriptor is not to be used any more
     bool finishing;
     bool abandoned;
     bool done;
@@ -124,6 +126,11 @@ static bool is_news(struct trouble *trouble, int result) {
     return true;
 }
 
+static void count_error(const struct gd_event_file *file) {
+    if (file->options.counters)
+        atomic_fetch_add_explicit(&file->options.counters->write_errors, 1, memory_order_relaxed);
+}
+
 // Sets the pause after a batch that came to `result`; logs where trouble begins, is of another kind, and ends.
 static void turn_trouble(struct gd_event_file *file, int result) {
     struct trouble *trouble = &file->trouble;
@@ -134,6 +141,8 @@ static void turn_trouble(struct gd_event_file *file, int result) {
         *trouble = (struct trouble){0};
         return;
     }
+    if (result != GD_EVENT_OUTPUT_SPOILT)
+        count_error(file);
     if (result != GD_EVENT_OUTPUT_SPOILT && is_news(trouble, result))
         gd_event_output_log(&file->output, GD_LOG_ERROR, "not written at byte %llu: %s; trying again", at,
                             result == GD_EVENT_OUTPUT_APPENDS ? "O_APPEND is set" : strerror(-result));
@@ -146,6 +155,8 @@ static void turn_trouble(struct gd_event_file *file, int result) {
 static int open_file(struct gd_event_file *file, struct gd_error *ret_error) {
     file->output.fd = gd_state_directory_open_file(&file->options.place, (double)time(NULL), &file->path, ret_error);
     file->output.path = file->path;
+    if (file->output.fd < 0)
+        count_error(file);
     return file->output.fd < 0 ? file->output.fd : 0;
 }
 
@@ -190,6 +201,9 @@ static void *run_thread(void *argument) {
 
     if (accept_file(file))
         write_records(file);
+    pthread_mutex_lock(&file->mutex);
+    file->closing = true;
+    pthread_mutex_unlock(&file->mutex);
     if (file->output.fd >= 0)
         close(file->output.fd); // may hang like a write, so it belongs to this thread as well
     pthread_mutex_lock(&file->mutex);
@@ -228,6 +242,7 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
         .step_records_max = options->step_records_max,
         .written_word = options->written_word,
         .wall_time = options->wall_time,
+        .counters = options->counters,
         .appended_bytes = options->appended_bytes,
         .written_bytes = options->written_bytes,
     };
@@ -254,6 +269,21 @@ const char *gd_event_file_path(const struct gd_event_file *file) {
     return file->path;
 }
 
+bool gd_event_file_where(struct gd_event_file *file, char *ret_path, size_t size) {
+    char link[64];
+    ssize_t bytes = -1;
+    pthread_mutex_lock(&file->mutex); // so that it is not closed now, and its number another file's
+    if (file->accepted > 0 && !file->closing) {
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", file->output.fd);
+        bytes = readlink(link, ret_path, size);
+    }
+    pthread_mutex_unlock(&file->mutex);
+    if (bytes <= 0 || (size_t)bytes >= size)
+        return false;
+    ret_path[bytes] = '\0';
+    return true;
+}
+
 // No lock for what is appended while more gathers: the thread wakes by itself then. The store comes before the thread
 // looks whether the file was cut off, or the next look at gd_event_file_written() comes after: see event_output.c.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
@@ -268,6 +298,11 @@ void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
 
 uint64_t gd_event_file_written(struct gd_event_file *file) {
     return atomic_load(&file->output.written_bytes);
+}
+
+uint64_t gd_event_file_waiting(struct gd_event_file *file) {
+    uint64_t written = atomic_load(&file->output.written_bytes); // first: what is appended only grows
+    return atomic_load(&file->output.appended_bytes) - written;
 }
 
 void gd_event_file_finish(struct gd_event_file *file) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "counters.h"
 #include "error.h"
 #include "state_directory.h"
 
@@ -14,12 +16,13 @@ struct gd_event_file_options {
     struct gd_event_place place;
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
-    uint64_t step_records_max;     // room for as many bytes is there before a commit begins
-    uint64_t appended_bytes;       // of a resumed run: where the outbox ends
-    uint64_t written_bytes;        // of those, what is in the file already
-    uint64_t *written_word;        // in shared memory, for whoever resumes the run: stored, never read
-    double wall_time;              // of what fills the place of lost records: OpenRun's
-    void (*notify)(void *context); // called on the writer thread after each batch and at the end
+    uint64_t step_records_max;           // room for as many bytes is there before a commit begins
+    uint64_t appended_bytes;             // of a resumed run: where the outbox ends
+    uint64_t written_bytes;              // of those, what is in the file already
+    uint64_t *written_word;              // in shared memory, for whoever resumes the run: stored, never read
+    double wall_time;                    // of what fills the place of lost records: OpenRun's
+    struct gd_thread_counters *counters; // NULL: nobody counts
+    void (*notify)(void *context);       // called on the writer thread after each batch and at the end
     void *notify_context;
 };
 
@@ -44,12 +47,19 @@ __attribute__((warn_unused_result)) int gd_event_file_is_accepted(struct gd_even
 // accepted.
 const char *gd_event_file_path(const struct gd_event_file *file);
 
+// Where the file is, as far as the kernel knows it, in at most `size` bytes: it may have been renamed, and what has
+// been deleted ends in " (deleted)". Returns false where that is not known, or the file is closed. Asks no file system.
+bool gd_event_file_where(struct gd_event_file *file, char *ret_path, size_t size);
+
 // The outbox now ends at byte `appended_bytes` of the file. Any thread, one at a time.
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes);
 
 // Bytes that are in the file; any thread. Fewer than before where somebody has cut the file off: the outbox still holds
 // all bytes from here on, so there is room for a commit where appended bytes less these, and the commit, fit into it.
 uint64_t gd_event_file_written(struct gd_event_file *file);
+
+// Of the appended bytes, those that are not in the file yet; any thread.
+uint64_t gd_event_file_waiting(struct gd_event_file *file);
 
 // Nothing more will be appended: what is left is written at once, then the file is closed and notify called.
 void gd_event_file_finish(struct gd_event_file *file);

@@ -166,6 +166,8 @@ static int write_until(struct gd_event_output *output, uint64_t end, bool at_end
         if (result < 0)
             return (int)result;
         written += (uint64_t)result;
+        if (output->counters)
+            atomic_fetch_add_explicit(&output->counters->event_bytes, (uint64_t)result, memory_order_relaxed);
         gd_fault_reach(GD_FAULT_WRITE_UNTOLD);
         store_written(output, written);
         gd_fault_tell_bytes(output->appended_bytes, written);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "counters.h"
 #include "log.h"
 
 struct gd_event_output {
@@ -14,12 +15,13 @@ struct gd_event_output {
     const char *path;      // NULL: the kernel is asked where there is something to tell
     const uint8_t *outbox; // ring: byte b of the file lies at b mod outbox_bytes
     uint64_t outbox_bytes;
-    uint64_t step_records_max;       // room for as many bytes is there before a commit begins
-    uint64_t *written_word;          // in shared memory: stored, never read
-    double wall_time;                // of what fills the place of lost records
-    bool unlinked;                   // no directory has the file any more
-    _Atomic uint64_t appended_bytes; // stored by whoever appends
-    _Atomic uint64_t written_bytes;  // stored by the writer alone, see gd_event_file_written()
+    uint64_t step_records_max;           // room for as many bytes is there before a commit begins
+    uint64_t *written_word;              // in shared memory: stored, never read
+    double wall_time;                    // of what fills the place of lost records
+    struct gd_thread_counters *counters; // NULL: nobody counts
+    bool unlinked;                       // no directory has the file any more
+    _Atomic uint64_t appended_bytes;     // stored by whoever appends
+    _Atomic uint64_t written_bytes;      // stored by the writer alone, see gd_event_file_written()
 };
 
 // What a batch comes to beside 0 and a negative errno.

@@ -19,6 +19,10 @@ int gd_holdings_count_message(struct gd_holdings *holdings, uint64_t now_ns, str
     return gd_quota_count_message(&holdings->connection, &holdings->rate, now_ns, ret_error);
 }
 
+int gd_holdings_count_costly(struct gd_holdings *holdings, uint64_t now_ns, struct gd_error *ret_error) {
+    return gd_quota_count_costly(&holdings->connection, &holdings->rate, now_ns, ret_error);
+}
+
 int gd_holdings_charge_fds(struct gd_holdings *holdings, uint32_t n_fds, struct gd_charge *charge,
                            struct gd_error *ret_error) {
     return gd_quota_charge(holdings->quota, holdings->uid, GD_QUOTA_FDS, n_fds, charge, ret_error);

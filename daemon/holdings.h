@@ -26,6 +26,10 @@ __attribute__((warn_unused_result)) int gd_holdings_init(struct gd_holdings *hol
 __attribute__((warn_unused_result)) int gd_holdings_count_message(struct gd_holdings *holdings, uint64_t now_ns,
                                                                   struct gd_error *ret_error);
 
+// ... which takes long to answer, see gd_quota_count_costly().
+__attribute__((warn_unused_result)) int gd_holdings_count_costly(struct gd_holdings *holdings, uint64_t now_ns,
+                                                                 struct gd_error *ret_error);
+
 // Up to `n_fds` descriptors are about to be received or opened for it; they go to `charge`, which may be holdings->fds.
 __attribute__((warn_unused_result)) int gd_holdings_charge_fds(struct gd_holdings *holdings, uint32_t n_fds,
                                                                struct gd_charge *charge, struct gd_error *ret_error);

@@ -5,9 +5,12 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SECOND_PS UINT64_C(1000000000000)
 #define PS_PER_NS UINT64_C(1000) // finer than a nanosecond: at the largest limits a message takes one, and few parts
+
+enum { COSTLY_PER_SECOND = 1000 }; // of messages that take some 0.1 ms: a tenth of the loop's time
 
 struct gd_account {
     struct gd_quota *quota;
@@ -162,28 +165,38 @@ void gd_rate_init(struct gd_rate *rate, const struct gd_charge *connection, uint
                              account->quota->limits.messages_per_second};
 }
 
-static void count(struct gd_rate *rate, uint64_t message_ps) {
-    rate->level_ps = rate->level_ps + message_ps < SECOND_PS ? rate->level_ps + message_ps : SECOND_PS;
+static void count(struct gd_rate *rate, uint64_t amount_ps) {
+    rate->level_ps = rate->level_ps + amount_ps < SECOND_PS ? rate->level_ps + amount_ps : SECOND_PS;
 }
 
-int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *rate, uint64_t now_ns,
-                           struct gd_error *ret_error) {
+// Counts what is worth `amount_ps`, of which the limit allows a second's.
+static int count_messages(const struct gd_charge *connection, struct gd_rate *rate, uint64_t amount_ps, uint64_t now_ns,
+                          struct gd_error *ret_error) {
     // the connection keeps the account, and only this thread changes how many connections there are: no lock
     struct gd_account *account = connection->account;
     assert(connection->kind == GD_QUOTA_CONNECTIONS && connection->amount > 0);
     uint64_t connections = account->held[GD_QUOTA_CONNECTIONS];
-    uint64_t message_ps = SECOND_PS / rate->limit;
     uint64_t parts = connections < rate->limit ? connections : rate->limit; // a part is one message at least
 
     pay_off(&account->rate, now_ns, 1);
     pay_off(rate, now_ns, parts);
-    if (account->rate.level_ps + message_ps > SECOND_PS && rate->level_ps + message_ps > SECOND_PS / parts)
+    if (account->rate.level_ps + amount_ps > SECOND_PS && rate->level_ps + amount_ps > SECOND_PS / parts)
         return gd_error_set(ret_error, GD_ERROR_QUOTA, "messages",
                             "messages: uid %u sent more than %u within a second over %llu connections, the limit is %u",
                             (unsigned)account->uid, rate->limit, (unsigned long long)connections, rate->limit);
-    count(&account->rate, message_ps);
-    count(rate, message_ps);
+    count(&account->rate, amount_ps);
+    count(rate, amount_ps);
     return 0;
+}
+
+int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *rate, uint64_t now_ns,
+                           struct gd_error *ret_error) {
+    return count_messages(connection, rate, SECOND_PS / rate->limit, now_ns, ret_error);
+}
+
+int gd_quota_count_costly(const struct gd_charge *connection, struct gd_rate *rate, uint64_t now_ns,
+                          struct gd_error *ret_error) {
+    return count_messages(connection, rate, SECOND_PS / COSTLY_PER_SECOND, now_ns, ret_error);
 }
 
 void gd_quota_sweep(struct gd_quota *quota, uint64_t now_ns) {
@@ -199,6 +212,25 @@ void gd_quota_sweep(struct gd_quota *quota, uint64_t now_ns) {
         }
     }
     unlock(quota);
+}
+
+uint32_t gd_quota_list(struct gd_quota *quota, const uid_t *only, struct gd_quota_holding *ret_holdings,
+                       uint32_t most) {
+    uint32_t n_holdings = 0;
+    pthread_mutex_lock(&quota->mutex);
+    for (const struct gd_account *account = quota->accounts; account && n_holdings < most; account = account->next) {
+        if (holds_nothing(account) || (only && account->uid != *only))
+            continue;
+        struct gd_quota_holding *holding = &ret_holdings[n_holdings++];
+        holding->uid = account->uid;
+        memcpy(holding->held, account->held, sizeof(holding->held));
+    }
+    unlock(quota);
+    return n_holdings;
+}
+
+const struct gd_quota_limits *gd_quota_limits(const struct gd_quota *quota) {
+    return &quota->limits;
 }
 
 uint32_t gd_quota_accounts(struct gd_quota *quota) {

@@ -78,9 +78,26 @@ void gd_rate_init(struct gd_rate *rate, const struct gd_charge *connection, uint
 __attribute__((warn_unused_result)) int gd_quota_count_message(const struct gd_charge *connection, struct gd_rate *rate,
                                                                uint64_t now_ns, struct gd_error *ret_error);
 
+// Counts a message that takes the daemon as much time as many others, of which the limit is a thousand a second: as a
+// thousandth of a second's messages more than the one that was counted already. Otherwise the same.
+__attribute__((warn_unused_result)) int gd_quota_count_costly(const struct gd_charge *connection, struct gd_rate *rate,
+                                                              uint64_t now_ns, struct gd_error *ret_error);
+
 // Frees the accounts that hold nothing and whose messages are paid off: an earlier end would let a client that comes
 // again start with a full second's worth.
 void gd_quota_sweep(struct gd_quota *quota, uint64_t now_ns);
+
+// What a uid holds.
+struct gd_quota_holding {
+    uid_t uid;
+    uint64_t held[GD_QUOTA_KINDS];
+};
+
+// Writes who holds something, at most `most` of them, or of `*only` alone where that is not NULL. Returns how many.
+uint32_t gd_quota_list(struct gd_quota *quota, const uid_t *only, struct gd_quota_holding *ret_holdings, uint32_t most);
+
+// The limits as they are now. For the thread that charges.
+const struct gd_quota_limits *gd_quota_limits(const struct gd_quota *quota);
 
 // How many accounts there are.
 uint32_t gd_quota_accounts(struct gd_quota *quota);

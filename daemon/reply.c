@@ -74,21 +74,12 @@ void gd_reply_layout(struct gd_connection *connection, const struct gd_layout *l
     gd_connection_send(connection, &message);
 }
 
-// protobuf-c's fields are not const, and nothing writes to them before the message is packed.
-static char *borrow(const char *text) {
-    union {
-        const char *borrowed;
-        char *field;
-    } pointer = {.borrowed = text};
-    return pointer.field;
-}
-
 void gd_reply_attached(struct gd_connection *connection, uint64_t committed_sequence, uint64_t written_offset,
                        const char *event_path) {
     Gradientd__Attached attached = GRADIENTD__ATTACHED__INIT;
     attached.committed_sequence = committed_sequence;
     attached.written_offset = written_offset;
-    attached.event_path = borrow(event_path);
+    attached.event_path = gd_reply_borrow(event_path);
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ATTACHED;
@@ -106,13 +97,26 @@ void gd_reply_released(struct gd_connection *connection, uint64_t committed_sequ
     gd_connection_send(connection, &message);
 }
 
+char *gd_reply_borrow(const char *text) {
+    union {
+        const char *borrowed;
+        char *field;
+    } pointer = {.borrowed = text};
+    return pointer.field;
+}
+
+void gd_reply_fill_alert(const struct gd_alert_message *alert, Gradientd__Alert *ret_alert) {
+    *ret_alert = (Gradientd__Alert)GRADIENTD__ALERT__INIT;
+    ret_alert->rule = gd_reply_borrow(alert->rule);
+    ret_alert->step = alert->step;
+    ret_alert->onset = alert->onset;
+    ret_alert->text = gd_reply_borrow(alert->text);
+    ret_alert->group = gd_reply_borrow(alert->group);
+}
+
 bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert) {
-    Gradientd__Alert body = GRADIENTD__ALERT__INIT;
-    body.rule = borrow(alert->rule);
-    body.step = alert->step;
-    body.onset = alert->onset;
-    body.text = borrow(alert->text);
-    body.group = borrow(alert->group);
+    Gradientd__Alert body;
+    gd_reply_fill_alert(alert, &body);
 
     Gradientd__DaemonMessage message = GRADIENTD__DAEMON_MESSAGE__INIT;
     message.message_case = GRADIENTD__DAEMON_MESSAGE__MESSAGE_ALERT;

@@ -23,6 +23,12 @@ struct gd_alert_message {
     const char *group;
 };
 
+// Fills a message's field, which borrows what `alert` does.
+void gd_reply_fill_alert(const struct gd_alert_message *alert, Gradientd__Alert *ret_alert);
+
+// A message's field, which protobuf-c has not const, of a text that nothing writes to before the message is packed.
+char *gd_reply_borrow(const char *text);
+
 // Returns whether it was sent: it may be lost where the client does not read.
 bool gd_reply_alert(struct gd_connection *connection, const struct gd_alert_message *alert);
 

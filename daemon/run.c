@@ -121,6 +121,7 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
         .written_bytes = restored->written_bytes,
         .written_word = (uint64_t *)(void *)(run->memory.base + run->layout.written_offset),
         .wall_time = run->open_run->wall_time,
+        .counters = attachment->counters,
         .notify = attachment->notify,
         .notify_context = attachment->notify_context,
     };
@@ -167,6 +168,10 @@ int gd_run_attach(struct gd_run *run, const struct gd_run_attachment *attachment
         gd_foreign_fd_close(attachment->event_fd, attachment->fds);
         return result;
     }
+    if (attachment->counters)
+        gd_analysis_set_progress(run->analysis, &attachment->counters->progress);
+    if (attachment->counters && run->side_analysis)
+        gd_side_analysis_set_progress(run->side_analysis, &attachment->counters->progress);
     result = start_file_consume(run, attachment, &restored);
     if (result < 0)
         return result;

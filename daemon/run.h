@@ -107,7 +107,8 @@ struct gd_run_attachment {
     pid_t pid;
     const char *state_directory; // borrowed, NULL: there is none
     const struct gd_kernels *kernels;
-    void (*notify)(void *context); // see event_file.h
+    struct gd_thread_counters *counters; // NULL: nobody counts
+    void (*notify)(void *context);       // see event_file.h
     void *notify_context;
 };
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -15,11 +16,13 @@
 #include "listener.h"
 #include "log.h"
 #include "loop.h"
+#include "metrics.h"
 #include "reloader.h"
 #include "reply.h"
 #include "session.h"
 #include "state_directory.h"
-#include "systemd.h"
+#include "status.h"
+#include "supervision.h"
 
 enum {
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
@@ -29,8 +32,6 @@ enum {
     LARGE_BLOCK_BYTES = 128 << 10, // glibc's own first threshold
     NS_PER_MS = 1000000,
 };
-
-static const uint32_t RUNS_UNTOLD = UINT32_MAX;
 
 struct server {
     struct gd_server_options *options;
@@ -44,15 +45,20 @@ struct server {
     uv_timer_t deadline_timer; // runs while a client has a deadline, its own or that of its silence
     uv_poll_t listener_poll;
     struct gd_reloader reloader;
+    struct gd_supervision supervision;
+    struct gd_metrics metrics;
+    struct gd_metrics_file *metrics_file; // the metrics' once there is a loop; NULL: none
     struct gd_listener listener;
     struct gd_arena arena;
     struct gd_submission_pool submissions;
     char *default_state_directory; // owned, NULL: none
     struct gd_quota *quota;
+    struct gd_counters counters;
+    struct gd_alert_ring *alerts;
+    double started; // seconds since the epoch
     struct gd_session_host host;
     struct gd_session **sessions;
     uint32_t n_sessions, sessions_capacity;
-    uint32_t runs_told; // to systemd
     bool stopping;
     bool gave_up; // on writing what was submitted
 };
@@ -66,6 +72,8 @@ static void close_handles(struct server *server) {
     uv_close((uv_handle_t *)&server->accept_timer, NULL);
     uv_close((uv_handle_t *)&server->deadline_timer, NULL);
     gd_reloader_close(&server->reloader);
+    gd_supervision_close(&server->supervision);
+    gd_metrics_close(&server->metrics);
 }
 
 // Calls `visit` for every session; a visit may end the session, which puts the last one in its place.
@@ -75,23 +83,20 @@ static void for_each_session(struct server *server, void (*visit)(struct gd_sess
             visit(server->sessions[i]);
 }
 
-// Tells systemd how many runs there are, where that has changed.
 static void tell_runs(struct server *server) {
-    char line[64];
     uint32_t runs = 0;
-
     for (uint32_t i = 0; i < server->n_sessions; i++)
         runs += gd_session_has_run(server->sessions[i]);
-    if (runs == server->runs_told)
-        return;
-    server->runs_told = runs;
-    snprintf(line, sizeof(line), "STATUS=%s %u %s", server->stopping ? "Finishing" : "Serving", runs,
-             runs == 1 ? "run" : "runs");
-    gd_systemd_notify(line);
+    gd_supervision_tell_runs(&server->supervision, runs);
 }
 
 static void on_session_attached(void *context) {
     tell_runs(context);
+}
+
+static struct gd_status_sources sources_of(const struct server *server) {
+    return (struct gd_status_sources){&server->host, server->quota, server->started, server->sessions,
+                                      server->n_sessions};
 }
 
 static void stop_listening(struct server *server) {
@@ -123,9 +128,7 @@ static void stop(struct server *server) {
     if (server->stopping)
         return;
     server->stopping = server->host.stopping = true;
-    gd_systemd_notify("STOPPING=1");
-    server->runs_told = RUNS_UNTOLD;
-    tell_runs(server);
+    gd_supervision_stop(&server->supervision);
     stop_listening(server);
     uv_timer_start(&server->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
     for_each_session(server, gd_session_stop);
@@ -144,6 +147,7 @@ static void on_reload(void *context) {
     gd_quota_set_limits(server->quota, &server->options->quota);
     server->host.admin_group = server->options->admin_group;
     server->host.attach_timeout_ms = server->options->attach_timeout_ms;
+    gd_metrics_start(&server->metrics, server->options->metrics_interval_s);
 }
 
 static void on_progress(uv_async_t *async) {
@@ -180,6 +184,16 @@ static struct gd_session *holder_of(void *context, const struct gd_memory_id *id
         if (gd_session_holds(server->sessions[i], id))
             return server->sessions[i];
     return NULL;
+}
+
+static void measure(void *context, struct gd_daemon_status *ret_status) {
+    struct gd_status_sources sources = sources_of(context);
+    gd_status_measure(&sources, ret_status);
+}
+
+static int answer_status(void *context, struct gd_session *asker, const struct gd_status_request *request) {
+    struct gd_status_sources sources = sources_of(context);
+    return gd_status_answer(&sources, asker, request);
 }
 
 static int reserve_session(struct server *server) {
@@ -225,12 +239,14 @@ static int add_session_consume(struct server *server, int fd) {
     struct gd_error error;
     uint64_t now_ns = uv_now(&server->loop) * NS_PER_MS;
 
+    server->counters.connections++;
     gd_quota_sweep(server->quota, now_ns);
     int result = gd_admission_check(&server->options->admission, fd, peer.uid, &error);
     if (result == 0)
         result = gd_holdings_init(&holdings, server->quota, peer.uid, now_ns, &error);
     if (result == -EBADMSG) {
         gd_log(GD_LOG_WARNING, "client pid %d uid %u: refused: %s", peer.pid, peer.uid, error.text);
+        server->counters.refused[error.code]++;
         gd_reply_error_to(fd, &error);
     }
     if (result == 0)
@@ -287,8 +303,7 @@ static int start_listening(struct server *server) {
     }
     server->listener_poll.data = server;
     uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
-    gd_systemd_notify("READY=1");
-    tell_runs(server);
+    gd_supervision_begin(&server->supervision);
     gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->listener.path, server->options->workers,
            server->options->kernels->name);
     return 0;
@@ -307,11 +322,17 @@ static void init_handles(struct server *server) {
     server->accept_timer.data = server;
     uv_timer_init(&server->loop, &server->deadline_timer);
     server->deadline_timer.data = server;
+    gd_supervision_init(&server->supervision, &server->loop, &server->counters);
+    gd_metrics_init(&server->metrics, &server->loop, server->metrics_file, &server->counters, measure, server);
     gd_reloader_init(&server->reloader, &server->loop, server->options, on_reload, server);
 }
 
 static int init(struct server *server) {
     static const int numbers[] = {SIGTERM, SIGINT};
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    server->started = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 
     // Large blocks go back to the system when freed. Left to itself glibc raises the threshold as they come and go, and
     // keeps them: after 60,000 runs, four at a time, 15.5 MiB were resident instead of 4.2.
@@ -323,7 +344,11 @@ static int init(struct server *server) {
     if (result == 0)
         result = gd_quota_new(&server->options->quota, &server->quota);
     if (result == 0)
+        result = gd_alert_ring_new(&server->alerts);
+    if (result == 0)
         result = gd_arena_init(&server->arena, GD_DECODE_ARENA_BYTES);
+    if (result == 0 && server->options->metrics_file)
+        result = gd_metrics_file_new(server->options->metrics_file, &server->metrics_file);
     if (result == 0) // the last that may fail: its threads do not stand an exit without a loop that has run
         result = gd_loop_init(&server->loop, server->options->workers);
     if (result < 0)
@@ -343,12 +368,15 @@ static int init(struct server *server) {
         .state_directory =
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
         .turn = &server->turn,
+        .counters = &server->counters,
+        .alerts = server->alerts,
         .workers = server->options->workers,
         .admin_group = server->options->admin_group,
         .attach_timeout_ms = server->options->attach_timeout_ms,
         .notify = notify,
         .holder_of = holder_of,
         .watch = watch,
+        .answer_status = answer_status,
         .attached = on_session_attached,
         .gone = on_session_gone,
         .context = server,
@@ -357,7 +385,7 @@ static int init(struct server *server) {
 }
 
 int gd_server_run(struct gd_server_options *options) {
-    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}, .runs_told = RUNS_UNTOLD};
+    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}};
 
     gd_log_set_level(options->log_level);
     int result = init(&server);
@@ -367,9 +395,11 @@ int gd_server_run(struct gd_server_options *options) {
     }
     result =
         options->connection_fd < 0 ? start_listening(&server) : add_session_consume(&server, options->connection_fd);
+    gd_metrics_start(&server.metrics, options->metrics_interval_s);
     if (result < 0)
         stop(&server);
     uv_run(&server.loop, UV_RUN_DEFAULT);
+    gd_metrics_finish(&server.metrics);
     if (server.gave_up)
         _exit(EXIT_FAILURE); // a thread is inside the kernel and may come back to what this would free
     if (gd_reloader_is_hanging(&server.reloader))
@@ -379,6 +409,7 @@ int gd_server_run(struct gd_server_options *options) {
     gd_arena_deinit(&server.arena);
     gd_submission_pool_deinit(&server.submissions);
     gd_quota_free(server.quota);
+    gd_alert_ring_free(server.alerts);
     free(server.sessions);
     free(server.default_state_directory);
     return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

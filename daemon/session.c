@@ -40,6 +40,7 @@ void gd_session_refuse(struct gd_session *session, int result, struct gd_error *
     gd_log(GD_LOG_WARNING, "client pid %d uid %u, run %s: refused: %s", session->peer.pid, session->peer.uid,
            gd_session_run_name(session), error->text);
 
+    session->host->counters->refused[error->code]++;
     gd_reply_error(session->connection, error);
     if (session->phase == SESSION_RUNNING)
         gd_memory_raise_notice(&session->run->memory, GD_NOTICE_ERROR);
@@ -115,15 +116,23 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
 static void work_part(uv_work_t *work) {
     struct part *part = work->data;
     struct gd_session *session = part->session;
+    struct gd_thread_counters *counters = &session->host->counters->threads;
+    uint64_t began_ns = uv_hrtime();
 
+    gd_progress_tell(&counters->progress);
+    counters->working++;
     gd_run_work(session->run, part->index, session->n_parts);
     if (atomic_fetch_sub_explicit(&session->parts_undone, 1, memory_order_acq_rel) == 1)
         session->client_waits = gd_run_commit(session->run);
+    part->worked_ns = uv_hrtime() - began_ns;
+    gd_progress_tell(&counters->progress);
+    counters->working--;
 }
 
 // A submission is committed: its client is told if it waits. Of the end Released tells when the file is whole.
 static void finish_work(struct gd_session *session) {
     bool snapshot = session->run->working->kind == GD_SUBMISSION_SNAPSHOT;
+    gd_session_count_commit(session);
     gd_run_finish(session->run, session->host->submissions);
     if (snapshot)
         gd_session_tell_alerts(session);
@@ -139,6 +148,7 @@ static void on_part_done(uv_work_t *work, int status) {
     struct gd_session *session = part->session;
     (void)status;
 
+    session->host->counters->analysis_ns += part->worked_ns;
     if (--session->parts_unreported > 0)
         return;
     finish_work(session);
@@ -150,6 +160,7 @@ static bool has_time_here(struct gd_session *session) {
     struct gd_turn *turn = session->host->turn;
     uint64_t now_ns = uv_hrtime();
 
+    session->work_began_ns = now_ns;
     if (turn->work_until_ns == 0)
         turn->work_until_ns = now_ns + TURN_WORK_NS;
     if (session->turn != turn->number) {
@@ -167,6 +178,7 @@ static bool work_here(struct gd_session *session) {
     gd_run_begin(run, 1);
     gd_run_work(run, 0, 1);
     session->client_waits = gd_run_commit(run);
+    session->host->counters->analysis_ns += uv_hrtime() - session->work_began_ns;
     finish_work(session);
     return true;
 }

@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "alert_ring.h"
 #include "arena.h"
+#include "counters.h"
+#include "decode.h"
 #include "holdings.h"
 #include "kernels/kernels.h"
 #include "memory.h"
@@ -27,9 +30,11 @@ struct gd_session_host {
     struct gd_arena *arena;
     struct gd_submission_pool *submissions;
     const struct gd_kernels *kernels;
-    bool stopping;                 // the daemon ends: runs are left open-ended
-    const char *state_directory;   // for the event files of clients that bring none; NULL: there is none
-    struct gd_turn *turn;          // of the loop, under way
+    bool stopping;               // the daemon ends: runs are left open-ended
+    const char *state_directory; // for the event files of clients that bring none; NULL: there is none
+    struct gd_turn *turn;        // of the loop, under way
+    struct gd_counters *counters;
+    struct gd_alert_ring *alerts;
     gid_t admin_group;             // sees all users' runs; (gid_t)-1: none
     uint32_t attach_timeout_ms;    // that a client may take from Hello to Attach
     uint32_t workers;              // into how many parts a snapshot's work is divided at most, 1 to GD_WORKERS_MAX
@@ -38,6 +43,8 @@ struct gd_session_host {
     struct gd_session *(*holder_of)(void *context, const struct gd_memory_id *id);
     // gd_session_check_deadline() will have something to do in that many milliseconds.
     void (*watch)(void *context, uint64_t milliseconds);
+    // Answers a StatusRequest of that session's client. Returns 0 or -ENOMEM.
+    int (*answer_status)(void *context, struct gd_session *asker, const struct gd_status_request *request);
     void (*attached)(void *context);                         // one session more has a run
     void (*gone)(void *context, struct gd_session *session); // the session is freed after this call
     void *context;
@@ -58,6 +65,9 @@ bool gd_session_holds(const struct gd_session *session, const struct gd_memory_i
 
 // Whether it has a run that is attached or still being finished.
 bool gd_session_has_run(const struct gd_session *session);
+
+// Adds what of it counts for the daemon as a whole: its connection, its run and what is queued of that.
+void gd_session_add_up(const struct gd_session *session, struct gd_daemon_status *totals);
 
 // Starts whatever work the run has, and ends the session when it has nothing more to do.
 void gd_session_advance(struct gd_session *session);

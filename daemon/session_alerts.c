@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <time.h>
 
 #include "alert_text.h"
 #include "log.h"
@@ -16,25 +17,52 @@ static void log_alert(const struct gd_session *session, const struct gd_alert_me
            alert->rule, alert->text);
 }
 
-// Tells of each rule that had an onset or a clearing at the run's last committed snapshot.
-static void for_each_alert(struct gd_session *session, bool logs) {
-    const struct gd_open_run *open_run = session->run->open_run;
+struct gd_alert_message gd_session_alert_message(const struct gd_open_run *open_run, enum gd_alert_rule rule,
+                                                 const struct gd_alert *alert, char text[static GD_ALERT_TEXT_BYTES]) {
+    gd_alert_format(rule, alert, open_run, text);
+    return (struct gd_alert_message){
+        .rule = gd_alert_rule_name(rule),
+        .step = alert->step,
+        .onset = alert->onset,
+        .text = text,
+        .group = alert->group < open_run->n_groups ? open_run->groups[alert->group].name : NULL,
+    };
+}
+
+// Keeps it for whoever asks for the last alerts of all runs.
+static void keep_recent(struct gd_session *session, const struct gd_alert_message *alert) {
+    struct gd_recent_alert *recent = gd_alert_ring_add(session->host->alerts);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    recent->run_number = session->report.number;
+    recent->time = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    recent->uid = session->peer.uid;
+    recent->pid = session->peer.pid;
+    recent->rule = alert->rule;
+    recent->step = alert->step;
+    recent->onset = alert->onset;
+    snprintf(recent->text, sizeof(recent->text), "%s", alert->text);
+    snprintf(recent->group, sizeof(recent->group), "%s", alert->group ? alert->group : "");
+    snprintf(recent->run, sizeof(recent->run), "%s", session->run->open_run->run);
+}
+
+// Tells of each rule that had an onset or a clearing at the run's last committed snapshot, again or (`news`) not.
+static void for_each_alert(struct gd_session *session, bool news) {
     const struct gd_run_state *state = session->run->state;
     for (enum gd_alert_rule rule = 0; rule < GD_ALERT_RULES; rule++) {
         const struct gd_alert *last = &state->alerts.rules[rule].last;
         char text[GD_ALERT_TEXT_BYTES];
         if (!gd_alerts_turned(&state->alerts, rule, state->step))
             continue;
-        gd_alert_format(rule, last, open_run, text);
-        const struct gd_alert_message message = {
-            .rule = gd_alert_rule_name(rule),
-            .step = last->step,
-            .onset = last->onset,
-            .text = text,
-            .group = last->group < open_run->n_groups ? open_run->groups[last->group].name : NULL,
-        };
-        if (logs && gd_alerts_writes(&state->alerts, rule))
+        struct gd_alert_message message = gd_session_alert_message(session->run->open_run, rule, last, text);
+        session->report.alerts_on &= ~(UINT32_C(1) << rule);
+        session->report.alerts_on |= last->onset << rule;
+        if (news)
+            gd_session_keep_alert(session, &message);
+        if (news && gd_alerts_writes(&state->alerts, rule)) {
+            keep_recent(session, &message);
             log_alert(session, &message);
+        }
         send_alert(session, &message);
     }
 }
@@ -65,6 +93,8 @@ static double silence_intervals(const struct gd_session *session) {
 
 static void tell_silence(struct gd_session *session, int64_t step, bool onset, const char *text) {
     const struct gd_alert_message message = {.rule = "silence", .step = step, .onset = onset, .text = text};
+    gd_session_keep_alert(session, &message);
+    keep_recent(session, &message);
     log_alert(session, &message);
     send_alert(session, &message);
 }

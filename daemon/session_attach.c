@@ -106,6 +106,7 @@ int gd_session_attach(struct gd_session *session, const struct gd_attach *attach
         .pid = session->peer.pid,
         .state_directory = session->host->state_directory,
         .kernels = session->host->kernels,
+        .counters = &session->host->counters->threads,
         .notify = session->host->notify,
         .notify_context = session->host->context,
     };
@@ -135,6 +136,7 @@ void gd_session_finish_attach(struct gd_session *session) {
     gd_fault_set_attaching(0);
     gd_fault_reach(GD_FAULT_ATTACH_ANSWERED);
     session->phase = SESSION_RUNNING;
+    gd_session_begin_report(session);
     session->host->attached(session->host->context);
     gd_log(GD_LOG_INFO, "run %s: attached by pid %d uid %u: %u groups, %llu elements, %u lags, %llu bytes shared",
            gd_session_run_name(session), session->peer.pid, session->peer.uid, session->run->open_run->n_groups,

@@ -14,6 +14,12 @@ int gd_session_expect(struct gd_session *session, enum session_phase phase, cons
     return gd_error_set(ret_error, GD_ERROR_PROTOCOL, "message", "%s came out of order", name);
 }
 
+// From now on the client has its time for what comes before Attached.
+static void begin_set_up(struct gd_session *session) {
+    session->deadline_ms = uv_now(session->host->loop) + session->host->attach_timeout_ms;
+    session->overdue = false;
+}
+
 static int handle_hello(struct gd_session *session, const struct gd_hello *hello, struct gd_error *ret_error) {
     int result = gd_session_expect(session, SESSION_HELLO, "Hello", ret_error);
     if (result < 0)
@@ -25,9 +31,20 @@ static int handle_hello(struct gd_session *session, const struct gd_hello *hello
 
     gd_reply_welcome(session->connection);
     session->phase = SESSION_OPEN;
-    session->deadline_ms = uv_now(session->host->loop) + session->host->attach_timeout_ms;
-    session->overdue = false;
+    begin_set_up(session);
     return 0;
+}
+
+// A watcher lives as long as it asks.
+static int handle_status_request(struct gd_session *session, const struct gd_status_request *request,
+                                 struct gd_error *ret_error) {
+    int result = gd_session_expect(session, SESSION_OPEN, "StatusRequest", ret_error);
+    if (result == 0)
+        result = gd_holdings_count_costly(&session->holdings, uv_now(session->host->loop) * NS_PER_MS, ret_error);
+    if (result < 0)
+        return result;
+    begin_set_up(session);
+    return session->host->answer_status(session->host->context, session, request);
 }
 
 // The group table is all there.
@@ -100,7 +117,7 @@ static int dispatch(struct gd_session *session, struct gd_decoded *decoded, uint
     case GD_CLIENT_STATUS_REQUEST:
         break;
     }
-    return gd_error_set(ret_error, GD_ERROR_UNSUPPORTED, "message", "StatusRequest is not supported");
+    return handle_status_request(session, &decoded->status_request, ret_error);
 }
 
 void gd_session_on_message(void *context, const struct gd_frame *frame) {

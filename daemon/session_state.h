@@ -9,9 +9,11 @@
 #include "decode.h"
 #include "diagnostics/silence.h"
 #include "inflater.h"
+#include "pace.h"
 #include "payload.h"
 #include "run.h"
 #include "session.h"
+#include "status_reply.h"
 
 enum session_phase {
     SESSION_HELLO,    // waits for Hello
@@ -27,6 +29,21 @@ struct part {
     uv_work_t work;
     struct gd_session *session;
     uint32_t index;
+    uint64_t worked_ns;
+};
+
+// What Status tells of a run. What belongs to the workers while they work is copied here when they do not.
+struct gd_run_report {
+    uint64_t number; // of the attachment, counted from 1; 0: it is not attached
+    uint64_t attached_ms;
+    int64_t step; // of the last committed snapshot, -1: none yet
+    uint64_t sequence;
+    uint64_t snapshots;
+    uint64_t skipped;
+    struct gd_pace pace;                 // of the snapshots
+    uint32_t alerts_on;                  // bit per enum gd_alert_rule
+    struct gd_alert_message last_alert;  // rule NULL: none; its text is ...
+    char last_text[GD_ALERT_TEXT_BYTES]; // ... this
 };
 
 struct gd_session {
@@ -53,6 +70,8 @@ struct gd_session {
     bool silence_watched; // the host looks at its deadline in time
     bool silence_overdue; // ... which was seen to pass
 
+    struct gd_run_report report;
+
     struct part parts[GD_WORKERS_MAX];
     uint32_t n_parts;
     uint32_t parts_unreported;     // of those, not yet back on the loop thread
@@ -60,6 +79,7 @@ struct gd_session {
     bool client_waits;
     uint64_t turn;              // the last in which work was done on the loop's thread ...
     uint64_t work_until_ns;     // ... and until when this run had its share of it
+    uint64_t work_began_ns;     // the last piece of it
     uint64_t released_sequence; // what Released says next: the state's own belongs to the workers meanwhile
 };
 
@@ -106,6 +126,34 @@ void gd_session_hear_snapshot(struct gd_session *session, int64_t step);
 // Tells of a run that has been silent for too long. Returns the milliseconds that it has left, UINT64_MAX: there is no
 // deadline.
 uint64_t gd_session_check_silence(struct gd_session *session);
+
+// What is said of a rule's onset or clearing. `text` is what the message's points to.
+struct gd_alert_message gd_session_alert_message(const struct gd_open_run *open_run, enum gd_alert_rule rule,
+                                                 const struct gd_alert *alert, char text[static GD_ALERT_TEXT_BYTES]);
+
+// ---- session_status.c
+
+// Its run is attached: gives it a number.
+void gd_session_begin_report(struct gd_session *session);
+
+// A submission is committed, and not yet done with; the workers are.
+void gd_session_count_commit(struct gd_session *session);
+
+// The run's last alert is this one.
+void gd_session_keep_alert(struct gd_session *session, const struct gd_alert_message *alert);
+
+// Its run's number, 0: it has none that Status tells of.
+uint64_t gd_session_run_number(const struct gd_session *session);
+
+// Of a session that has a number. What *ret borrows is valid until the loop goes on.
+void gd_session_describe(const struct gd_session *session, struct gd_run_status *ret);
+
+uid_t gd_session_uid(const struct gd_session *session);
+
+// Whether its client may see what concerns other users.
+bool gd_session_sees_all(const struct gd_session *session);
+
+__attribute__((warn_unused_result)) int gd_session_answer(struct gd_session *session, const struct gd_status *status);
 
 // ---- session_attach.c
 

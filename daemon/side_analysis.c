@@ -13,6 +13,7 @@ struct gd_side_analysis {
     uint8_t *probe_records; // of the chunks, each of ...
     size_t probe_record_bytes;
     struct gd_difference_sums *differences[GD_SIDES]; // of the chunks
+    _Atomic uint64_t *progress;                       // NULL: not told
 };
 
 static uint64_t chunks_of(const struct gd_open_run *open_run, enum gd_side side) {
@@ -66,6 +67,10 @@ void gd_side_analysis_free(struct gd_side_analysis *analysis) {
     for (enum gd_side side = 0; side < GD_SIDES; side++)
         free(analysis->differences[side]);
     free(analysis);
+}
+
+void gd_side_analysis_set_progress(struct gd_side_analysis *analysis, _Atomic uint64_t *progress) {
+    analysis->progress = progress;
 }
 
 static struct gd_chunk_record *probe_record(const struct gd_side_analysis *analysis, uint64_t chunk) {
@@ -134,6 +139,7 @@ void gd_side_analysis_run(struct gd_side_analysis *analysis, const struct gd_sid
             else
                 run_difference_chunk(analysis, input, side, i);
             gd_fault_leave_kernel();
+            gd_progress_tell(analysis->progress);
         }
     }
 }

@@ -1,6 +1,7 @@
 // The kernels over the streams beside the gradient: slots in, sums out.
 #pragma once
 
+#include "counters.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 #include "run_state.h"
@@ -32,6 +33,9 @@ __attribute__((warn_unused_result)) int gd_side_analysis_new(const struct gd_ope
                                                              const struct gd_kernels *kernels,
                                                              struct gd_side_analysis **ret_analysis);
 void gd_side_analysis_free(struct gd_side_analysis *analysis); // NULL is allowed
+
+// As gd_analysis_set_progress().
+void gd_side_analysis_set_progress(struct gd_side_analysis *analysis, _Atomic uint64_t *progress);
 
 // Does part `part` of `parts` of a snapshot's work. Threads may do different parts at once. `input` stays until the
 // end.

@@ -14,6 +14,14 @@ int gd_systemd_listen_fd(int *ret_fd, struct gd_error *ret_error) {
                         n_fds);
 }
 
+bool gd_systemd_listens(void) {
+    return false;
+}
+
+uint64_t gd_systemd_watchdog_us(void) {
+    return 0;
+}
+
 void gd_systemd_notify(const char *lines) {
     (void)lines;
 }

@@ -50,8 +50,8 @@ LAYERS = {
     "client_api": layer("include/gradientd", "client", pure=True),
     "protocol": layer("include/gradientd", "protocol", pure=True),
     # what every layer may stand on
-    "numbers": layer("daemon", "arithmetic element_type step_sums", pure=True),
-    "base": layer("daemon", "admission bytes crc32c error event_path fault foreign_fd log quota text", "protocol"),
+    "numbers": layer("daemon", "arithmetic element_type pace step_sums watchdog", pure=True),
+    "base": layer("daemon", "admission bytes counters crc32c error event_path fault foreign_fd log metrics_file metrics_text quota resident service_text text", "protocol"),
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags side_tags tags", "numbers"),
     # computing: step sums, and what follows from them
@@ -75,7 +75,7 @@ LAYERS = {
     # listening: bytes and descriptors, and the plain structs they become
     "group_names": layer("daemon", "group_names", "protocol base"),
     "messages": layer("daemon", "message", "protocol numbers base names diagnostics group_names"),
-    "alert_texts": layer("daemon", "alert_text", "protocol base names diagnostics event messages"),
+    "alert_texts": layer("daemon", "alert_ring alert_text", "protocol base names diagnostics event messages"),
     "frames": layer("daemon", "frame payload", "protocol base", "zlib"),
     "inflater": layer("daemon", "inflater", "base frames", "uv"),
     "connection": layer("daemon", "connection fd_queue", "protocol base frames", "uv protobuf"),
@@ -109,13 +109,18 @@ LAYERS = {
         "protocol base numbers names diagnostics event images files messages alert_texts tensors dashboard user_tags memory analysis",
     ),
     # the only place where connection, decode and run meet: server.c for all clients, session.c for one of them
-    "replies": layer("daemon", "reply", "protocol base frames memory connection", "protobuf"),
+    "replies": layer(
+        "daemon",
+        "reply status_reply",
+        "protocol base diagnostics frames alert_texts memory connection",
+        "protobuf",
+    ),
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "config config_file holdings listener loop main options reload reloader server session session_alerts "
-        "session_attach session_messages session_state settings",
-        "protocol base arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
+        "config config_file holdings listener loop main metrics options reload reloader server session session_alerts "
+        "session_attach session_messages session_state session_status settings status supervision",
+        "protocol base numbers arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
         "inih uv",
     ),
     # beside the daemon

@@ -176,7 +176,7 @@ static const struct offence attaching[] = {
     FDS(attach_four, RAW_LAID_OUT, "more descriptors came than any message declares"),
     FDS(attach_many, RAW_LAID_OUT, "more descriptors came than any message declares"),
     FDS(stray_fd_of_a_run, RAW_ATTACHED, "a descriptor came that no message declares"),
-    OFFENCE_IS(UNSUPPORTED, stray_fd, RAW_CONNECTED, "message", "StatusRequest"),
+    OFFENCE_IS(PROTOCOL, stray_fd, RAW_CONNECTED, "message", "StatusRequest came out of order"),
 
     EVENT_FILE(event_append, "event_file is open with O_APPEND"),
     EVENT_FILE(event_append_both, "event_file is open with O_APPEND"),

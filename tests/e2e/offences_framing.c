@@ -122,11 +122,17 @@ OFFENCE(start_vector) {
 }
 
 OFFENCE(status_request) {
-    Gradientd__StatusRequest request = GRADIENTD__STATUS_REQUEST__INIT;
-    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
-    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
-    message.status_request = &request;
-    raw_client_send(client, &message, NULL, 0);
+    raw_client_send_status_request(client, 0, 0);
+}
+
+OFFENCE(status_request_after_close) {
+    close_run(client);
+    raw_client_send_status_request(client, 0, 0);
+}
+
+OFFENCE(payload_of_status_request) {
+    static const uint8_t frame[GRADIENTD_FRAME_HEADER_BYTES + 2 + 4] = {2, 0, 0, 0, 4, 0, 0, 0, 7 << 3 | 2, 0};
+    raw_client_send_bytes(client, frame, sizeof(frame), NULL, 0);
 }
 
 #define PROTOCOL(function, stage, field, says)                                                                         \
@@ -135,6 +141,7 @@ OFFENCE(status_request) {
     { #function " at " #stage, stage, function, GRADIENTD__ERROR_CODE__UNSUPPORTED, field, says }
 #define MALFORMED(function, says) PROTOCOL(function, RAW_CONNECTED, "message", says)
 
+#define STATUS_OUT_OF_ORDER "StatusRequest came out of order"
 #define SUBMISSION_OUT_OF_ORDER "Snapshot, Scalars or CloseRun came out of order"
 
 static const struct offence framing[] = {
@@ -164,7 +171,13 @@ static const struct offence framing[] = {
     PROTOCOL(open_run, RAW_CONNECTED, "message", "OpenRun came out of order"),
     PROTOCOL(attach, RAW_CONNECTED, "message", "Attach came out of order"),
     PROTOCOL(snapshot, RAW_CONNECTED, "message", SUBMISSION_OUT_OF_ORDER),
-    UNSUPPORTED(status_request, RAW_WELCOME, "message", "StatusRequest is not supported"),
+    PROTOCOL(status_request, RAW_CONNECTED, "message", STATUS_OUT_OF_ORDER),
+    PROTOCOL(status_request, RAW_LAID_OUT, "message", STATUS_OUT_OF_ORDER),
+    PROTOCOL(status_request, RAW_ATTACHED, "message", STATUS_OUT_OF_ORDER),
+    PROTOCOL(status_request, RAW_INLINE, "message", STATUS_OUT_OF_ORDER),
+    PROTOCOL(status_request_after_close, RAW_ATTACHED, "message", STATUS_OUT_OF_ORDER),
+    PROTOCOL(payload_of_status_request, RAW_WELCOME, "payload_bytes",
+             "payload_bytes is 4; only OpenRun, Snapshot and StartVector take a payload"),
     PROTOCOL(hello, RAW_WELCOME, "message", "Hello came out of order"),
     PROTOCOL(attach, RAW_WELCOME, "message", "Attach came out of order"),
     PROTOCOL(snapshot, RAW_WELCOME, "message", SUBMISSION_OUT_OF_ORDER),

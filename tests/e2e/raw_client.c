@@ -160,6 +160,26 @@ void raw_client_say_hello(struct raw_client *client, uint32_t protocol_version) 
     raw_client_send(client, &message, NULL, 0);
 }
 
+void raw_client_send_status_request(struct raw_client *client, uint64_t runs_after, uint64_t alerts_after) {
+    Gradientd__StatusRequest request = GRADIENTD__STATUS_REQUEST__INIT;
+    request.has_runs_after = runs_after > 0;
+    request.runs_after = runs_after;
+    request.has_alerts_after = alerts_after != UINT64_MAX;
+    request.alerts_after = alerts_after;
+    Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
+    message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
+    message.status_request = &request;
+    raw_client_send(client, &message, NULL, 0);
+}
+
+Gradientd__DaemonMessage *raw_client_ask_status(struct raw_client *client, uint64_t runs_after, uint64_t alerts_after) {
+    raw_client_send_status_request(client, runs_after, alerts_after);
+    Gradientd__DaemonMessage *message = raw_client_receive(client);
+    cr_assert(message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_STATUS, "message %d, no Status",
+              message ? (int)message->message_case : 0);
+    return message;
+}
+
 void raw_open_run_init(struct raw_open_run *open_run) {
     static char name[] = "raw";
     *open_run = (struct raw_open_run){

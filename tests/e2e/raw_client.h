@@ -50,6 +50,12 @@ void raw_client_expect_end(struct raw_client *client, const char *name);
 // Hello with this protocol version; the answer is left unread.
 void raw_client_say_hello(struct raw_client *client, uint32_t protocol_version);
 
+// Asks for runs and alerts with a number above these; UINT64_MAX: no alerts.
+void raw_client_send_status_request(struct raw_client *client, uint64_t runs_after, uint64_t alerts_after);
+
+// The same, and the answer, which the caller frees. Fails the test where that is not a Status.
+Gradientd__DaemonMessage *raw_client_ask_status(struct raw_client *client, uint64_t runs_after, uint64_t alerts_after);
+
 // An OpenRun to change and send: one GRADIENT stream in f32, the group table below, sgd, one parameter group.
 struct raw_open_run {
     Gradientd__OpenRun message;

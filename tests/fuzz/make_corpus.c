@@ -210,6 +210,10 @@ static void write_endings(void) {
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
     message.status_request = &request;
     write_message("status_request", &message, NULL, 0);
+    request.has_runs_after = request.has_alerts_after = true;
+    request.runs_after = 300;
+    request.alerts_after = UINT64_MAX;
+    write_message("status_request_after", &message, NULL, 0);
 }
 
 // Elements of growing length in fuzz_payload.c's form: raw, and deflated by every level.

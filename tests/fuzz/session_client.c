@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "alert_ring.h"
 #include "bytes.h"
 #include "check_records.h"
 #include "gradientd.pb-c.h"
@@ -113,6 +114,18 @@ void session_client_send(struct session_client *client, bool half) {
     }
 }
 
+// Of the clients' runs, which have few groups: all of them, in order.
+static void check_status(const Gradientd__Status *status) {
+    uint64_t number = 0;
+    for (size_t i = 0; i < status->n_runs; i++) {
+        assert(status->runs[i]->number > number);
+        number = status->runs[i]->number;
+        assert(status->runs[i]->committed_sequence <= status->runs[i]->received_sequence);
+    }
+    assert(status->daemon && status->n_users == 1 && !status->more_runs && status->daemon->runs >= status->n_runs);
+    assert(status->n_alerts <= GD_ALERT_RING_ALERTS);
+}
+
 static void take_answer(struct session_client *client, const Gradientd__DaemonMessage *answer) {
     assert(answer && !client->refused);
     switch (answer->message_case) {
@@ -124,6 +137,9 @@ static void take_answer(struct session_client *client, const Gradientd__DaemonMe
     case GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR:
         assert(strlen(answer->error->text) > 0 && strlen(answer->error->text) <= 255);
         client->refused = true;
+        break;
+    case GRADIENTD__DAEMON_MESSAGE__MESSAGE_STATUS:
+        check_status(answer->status);
         break;
     default:
         assert(answer->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME ||

@@ -34,7 +34,7 @@ struct session_client {
     size_t unsent_bytes;
     int unsent_fds[8]; // borrowed
     size_t n_unsent_fds;
-    uint8_t unread[4096];
+    uint8_t unread[256 << 10]; // a Status with all alerts
     size_t unread_bytes;
 };
 

@@ -11,6 +11,7 @@
 #include "decode.h"
 #include "log.h"
 #include "session_state.h"
+#include "status.h"
 
 enum { SESSIONS_MAX = 64, WORKERS = 2, NS_PER_MS = 1000000 };
 
@@ -24,6 +25,8 @@ static struct gd_turn turn;
 static struct gd_arena arena;
 static struct gd_submission_pool submissions;
 static struct gd_quota *quota;
+static struct gd_counters counters;
+static struct gd_alert_ring *alerts;
 static struct gd_session *sessions[SESSIONS_MAX];
 static uint32_t n_sessions;
 static bool works_on_pool;
@@ -81,19 +84,29 @@ static void on_gone(void *context, struct gd_session *session) {
     abort();
 }
 
+static int answer_status(void *context, struct gd_session *asker, const struct gd_status_request *request);
+
 static struct gd_session_host host = {
     .loop = &loop,
     .arena = &arena,
     .submissions = &submissions,
     .kernels = &gd_kernels_scalar,
     .turn = &turn,
+    .counters = &counters,
     .workers = WORKERS,
     .notify = notify,
     .holder_of = holder_of,
     .watch = watch,
+    .answer_status = answer_status,
     .attached = on_attached,
     .gone = on_gone,
 };
+
+static int answer_status(void *context, struct gd_session *asker, const struct gd_status_request *request) {
+    const struct gd_status_sources sources = {&host, quota, 1.7e9, sessions, n_sessions};
+    (void)context;
+    return gd_status_answer(&sources, asker, request);
+}
 
 void session_host_init(void) {
     const struct gd_quota_limits limits = {
@@ -111,6 +124,10 @@ void session_host_init(void) {
 void session_host_begin(bool pooled) {
     assert(n_sessions == 0);
     works_on_pool = pooled;
+    gd_alert_ring_free(alerts);
+    int failed = gd_alert_ring_new(&alerts);
+    assert(!failed);
+    host.alerts = alerts;
     host.stopping = false;
     uv_update_time(&loop);
 }

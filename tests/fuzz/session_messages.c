@@ -368,6 +368,7 @@ void session_client_close_run(struct session_client *client, struct session_inpu
 
 void session_client_status_request(struct session_client *client) {
     Gradientd__StatusRequest request = GRADIENTD__STATUS_REQUEST__INIT;
+    request.has_alerts_after = true; // all of them
     Gradientd__ClientMessage message = GRADIENTD__CLIENT_MESSAGE__INIT;
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
     message.status_request = &request;

@@ -462,6 +462,17 @@ Test(decode, a_status_request_is_known) {
     make_status_request();
     cr_assert_eq(decode(), 0, "%s", error.text);
     cr_expect_eq(decoded.kind, GD_CLIENT_STATUS_REQUEST);
+    cr_expect_eq(decoded.status_request.runs_after, 0);
+    cr_expect_eq(decoded.status_request.alerts_after, UINT64_MAX, "alerts that nobody has asked for");
+}
+
+Test(decode, a_status_request_says_from_where_on) {
+    make_status_request();
+    m.status_request.has_runs_after = m.status_request.has_alerts_after = true;
+    m.status_request.runs_after = 300;
+    cr_assert_eq(decode(), 0, "%s", error.text);
+    cr_expect_eq(decoded.status_request.runs_after, 300);
+    cr_expect_eq(decoded.status_request.alerts_after, 0);
 }
 
 // ---- Bytes that are no such message ---------------------------------------------------------------------------------

@@ -217,6 +217,60 @@ Test(quota, coming_again_gains_nothing) {
     cr_assert_eq(gd_quota_accounts(quota), 0);
 }
 
+static int send_costly(struct client *client, int most, uint64_t now_ns) {
+    for (int sent = 0; sent < most; sent++)
+        if (gd_quota_count_costly(&client->connection, &client->rate, now_ns, &error) < 0)
+            return sent;
+    return most;
+}
+
+// Here 1,000 messages a second: a costly one is as much as another.
+Test(quota, lets_a_thousand_costly_messages_pass_in_a_second) {
+    struct client client;
+    connect_client(&client, 7, SECOND);
+    cr_assert_eq(send_costly(&client, 400, SECOND), 400);
+    cr_assert_eq(send_messages(&client, 5000, SECOND), 600);
+    cr_assert_eq(send_costly(&client, 10, SECOND), 0);
+    cr_expect_str_eq(error.field, "messages");
+    cr_assert_eq(send_costly(&client, 5000, SECOND + 500 * MS), 500);
+    gd_charge_release(&client.connection);
+}
+
+Test(quota, a_costly_message_counts_by_the_limit) {
+    static const uint32_t limits[] = {1, 999, 1000000, GD_QUOTA_MESSAGES_MAX};
+    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+        const struct gd_quota_limits other = {.most = {[GD_QUOTA_CONNECTIONS] = 4}, .messages_per_second = limits[i]};
+        struct client client;
+        gd_quota_free(quota);
+        cr_assert_eq(gd_quota_new(&other, &quota), 0);
+        connect_client(&client, 7, SECOND);
+        cr_expect_eq(send_costly(&client, 5000, SECOND), 1000, "%u", limits[i]);
+        gd_charge_release(&client.connection);
+    }
+}
+
+Test(quota, lists_who_holds_something) {
+    struct gd_charge seven = {0}, eight = {0}, gone = {0};
+    struct gd_quota_holding holdings[4];
+    cr_assert_eq(charge(7, GD_QUOTA_FDS, 3, &seven), 0);
+    cr_assert_eq(charge(8, GD_QUOTA_MEMORY, 4096, &eight), 0);
+    cr_assert_eq(charge(9, GD_QUOTA_RUNS, 1, &gone), 0);
+    gd_charge_release(&gone);
+    cr_assert_eq(gd_quota_list(quota, NULL, holdings, 4), 2);
+    for (int i = 0; i < 2; i++) {
+        bool is_seven = holdings[i].uid == 7;
+        cr_expect(is_seven || holdings[i].uid == 8);
+        cr_expect_eq(holdings[i].held[GD_QUOTA_FDS], is_seven ? 3 : 0);
+        cr_expect_eq(holdings[i].held[GD_QUOTA_MEMORY], is_seven ? 0 : 4096);
+    }
+    cr_expect_eq(gd_quota_list(quota, NULL, holdings, 1), 1);
+    cr_assert_eq(gd_quota_list(quota, &(uid_t){8}, holdings, 4), 1);
+    cr_expect_eq(holdings[0].uid, 8);
+    cr_expect_eq(gd_quota_list(quota, &(uid_t){9}, holdings, 4), 0);
+    gd_charge_release(&seven);
+    gd_charge_release(&eight);
+}
+
 Test(quota, counts_the_messages_of_each_user_for_itself) {
     struct client seven, eight;
     connect_client(&seven, 7, SECOND);
