@@ -4,6 +4,7 @@
 enum gd_exit_status {
     GD_EXIT_DONE = 0,
     GD_EXIT_DAMAGE = 1, // a file is damaged, or could not be read or printed
+    GD_EXIT_FAILED = 1, // no daemon answers, it has no such run, or `doctor` found a problem
     GD_EXIT_USAGE = 2,  // wrong usage; `check`: a file cannot be opened or read either
 };
 
@@ -26,3 +27,7 @@ int gd_command_flush(void);
 
 int gd_check_run(const struct gd_command *command, int n_arguments, char **arguments);
 int gd_dump_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_status_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_top_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_alerts_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_doctor_run(const struct gd_command *command, int n_arguments, char **arguments);

@@ -1,4 +1,4 @@
-// gradientctl: looks at what gradientd has written.
+// gradientctl: looks at what gradientd has written, and at what it is doing.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,24 @@ static const struct gd_command commands[] = {
      "print every scalar of an event file as CSV: wall_time,step,tag,value\n"
      "      --json: one JSON object per line, also for what is no scalar, with its kind",
      gd_dump_run},
+    {"status", "[--json] [--socket PATH] [--timeout SECONDS] [RUN]",
+     "say how the daemon and its runs are doing: a table, or one run at length.\n"
+     "      Users see their own runs, root and the daemon's admin group see all.\n"
+     "      --json: one JSON object, with the names of proto/gradientd.proto.\n"
+     "      --socket: where the daemon is (default: $GRADIENTD_SOCKET, else\n"
+     "      $XDG_RUNTIME_DIR/gradientd/socket, else /run/gradientd/socket).\n"
+     "      --timeout: how long it may take to answer (default: 5)",
+     gd_status_run},
+    {"top", "[--json] [--interval SECONDS] [--count N] [--socket PATH] [--timeout SECONDS]",
+     "show that table again and again, on the whole terminal, until q is pressed.\n"
+     "      --interval: between two of them (default: 1). --count: how many",
+     gd_top_run},
+    {"alerts", "[--json] [--follow] [--socket PATH] [--timeout SECONDS]",
+     "print what the rules said of the runs lately, also of those that have ended.\n"
+     "      --follow: and whatever they say from now on",
+     gd_alerts_run},
+    {"doctor", "[--json] [--socket PATH] [--timeout SECONDS]",
+     "look for what keeps trainings from being watched, and say what to do", gd_doctor_run},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -35,11 +53,13 @@ int gd_command_flush(void) {
 }
 
 static void print_help(FILE *stream) {
-    fputs("usage: gradientctl COMMAND [ARGUMENT...]\n\ncommands:\n", stream);
+    fputs("usage: gradientctl COMMAND [ARGUMENT...]\n       gradientctl --version\n       gradientctl "
+          "--help\n\ncommands:\n",
+          stream);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(stream, "  %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
-    fputs("\nexit status: 0 done, 1 a file is damaged or cannot be read, 2 wrong usage, or a file that `check` cannot "
-          "read\n",
+    fputs("\nexit status: 0 done; 1 a file is damaged or cannot be read, no daemon answers, there is no such run, or\n"
+          "`doctor` found a problem; 2 wrong usage, or a file that `check` cannot read\n",
           stream);
 }
 
@@ -55,6 +75,10 @@ int main(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
         return GD_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("gradientctl " GD_VERSION);
+        return gd_command_flush();
     }
     if (strcmp(argv[1], "--help") == 0 || (argc > 2 && strcmp(argv[2], "--help") == 0)) {
         print_help(stdout);

@@ -133,8 +133,11 @@ LAYERS = {
     ),
     "ctl": layer(
         "ctl",
-        "check command dump event_check faults gradientctl json record tag_bytes tag_table",
-        "protocol base arena numbers names",
+        "alerts check checkup command daemon_link daemon_options daemon_report daemon_socket doctor doctor_daemon "
+        "doctor_machine doctor_service doctor_socket doctor_state doctor_versions dump event_check faults gradientctl json "
+        "json_message printable record report_json run_table screen status table tag_bytes tag_table terminal top units "
+        "waiting",
+        "protocol base arena numbers names kernels frames",
         "protobuf",
     ),
     "examples": layer(
