@@ -31,3 +31,5 @@ int gd_status_run(const struct gd_command *command, int n_arguments, char **argu
 int gd_top_run(const struct gd_command *command, int n_arguments, char **arguments);
 int gd_alerts_run(const struct gd_command *command, int n_arguments, char **arguments);
 int gd_doctor_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_record_run(const struct gd_command *command, int n_arguments, char **arguments);
+int gd_replay_run(const struct gd_command *command, int n_arguments, char **arguments);

@@ -35,6 +35,19 @@ static const struct gd_command commands[] = {
      gd_alerts_run},
     {"doctor", "[--json] [--socket PATH] [--timeout SECONDS]",
      "look for what keeps trainings from being watched, and say what to do", gd_doctor_run},
+    {"record", "[--socket PATH] [--level N] [--force] [--json] FILE -- COMMAND [ARG...]",
+     "run a command, and record what its trainers send to the daemon: a gzip TFRecord\n"
+     "      file a run, FILE, FILE.2 and so on. --socket: where the daemon listens, else where\n"
+     "      clients look. --level: of gzip, 0 to 9, 1 without it. --force: replace what is\n"
+     "      there. --json: one JSON object per recording at the end. Exits as COMMAND does,\n"
+     "      or with 1 if a recording is not whole",
+     gd_record_run},
+    {"replay", "[--output FILE | --logdir DIR] [--workers N] [--force] [--json] RECORDING",
+     "compute a recorded run again, without a daemon: the same event file, byte for byte.\n"
+     "      --output: where to, else RECORDING.tfevents; --logdir: or to the run's directory\n"
+     "      there. --workers: threads, 1 to 64, else one a core. --force: replace what is\n"
+     "      there. --json: one JSON object",
+     gd_replay_run},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -10,10 +10,25 @@ enum {
     LENGTH_BYTES = 8,
     CHECKSUM_BYTES = 4,
     HEADER_BYTES = LENGTH_BYTES + CHECKSUM_BYTES,
+    PIECE_BYTES = 64 << 20, // of a record: memory is taken for no more than this that has not been read yet
 };
 
+static int read_stream(void *context, uint8_t *ret_data, size_t bytes, size_t *ret_bytes) {
+    FILE *stream = context;
+    errno = 0;
+    size_t n = fread(ret_data, 1, bytes, stream);
+    if (n < bytes && ferror(stream))
+        return errno != 0 ? -errno : -EIO;
+    *ret_bytes = n;
+    return 0;
+}
+
 void gd_record_reader_init(struct gd_record_reader *reader, FILE *stream) {
-    *reader = (struct gd_record_reader){.stream = stream};
+    gd_record_reader_init_source(reader, &(struct gd_record_source){read_stream, stream, GD_RECORD_DATA_BYTES_MAX});
+}
+
+void gd_record_reader_init_source(struct gd_record_reader *reader, const struct gd_record_source *source) {
+    *reader = (struct gd_record_reader){.source = *source};
 }
 
 void gd_record_reader_deinit(struct gd_record_reader *reader) {
@@ -36,24 +51,15 @@ static int check_crc(struct gd_record_reader *reader, const uint8_t *data, size_
 }
 
 static int check_length(struct gd_record_reader *reader, uint64_t data_bytes) {
-    if (data_bytes <= GD_RECORD_DATA_BYTES_MAX)
+    if (data_bytes <= reader->source.data_bytes_max)
         return GD_RECORD_READ;
     reader->bad_offset = reader->offset;
-    reader->reason = "the record is longer than 64 MiB";
+    reader->reason = reader->source.data_bytes_max == GD_RECORD_DATA_BYTES_MAX ? "the record is longer than 64 MiB"
+                                                                               : "the record is too long";
     reader->value = data_bytes;
-    reader->limit = GD_RECORD_DATA_BYTES_MAX;
+    reader->limit = reader->source.data_bytes_max;
     reader->limit_name = "at most";
     return GD_RECORD_DAMAGED;
-}
-
-// Fills `ret_data`; *ret_bytes below `bytes` means that the file ends there. Returns 0 or a negative errno.
-static int read_bytes(FILE *stream, uint8_t *ret_data, size_t bytes, size_t *ret_bytes) {
-    errno = 0;
-    size_t n = fread(ret_data, 1, bytes, stream);
-    if (n < bytes && ferror(stream))
-        return errno != 0 ? -errno : -EIO;
-    *ret_bytes = n;
-    return 0;
 }
 
 static int reserve(struct gd_record_reader *reader, size_t bytes) {
@@ -70,7 +76,7 @@ static int reserve(struct gd_record_reader *reader, size_t bytes) {
 static int read_header(struct gd_record_reader *reader, size_t *ret_data_bytes) {
     uint8_t header[HEADER_BYTES];
     size_t n = 0;
-    int r = read_bytes(reader->stream, header, sizeof(header), &n);
+    int r = reader->source.read(reader->source.context, header, sizeof(header), &n);
     if (r < 0)
         return r;
     if (n == 0)
@@ -87,6 +93,24 @@ static int read_header(struct gd_record_reader *reader, size_t *ret_data_bytes) 
     return r;
 }
 
+// Reads `bytes` bytes into reader->data; *ret_bytes below that means that the file ends there.
+static int read_data(struct gd_record_reader *reader, size_t bytes, size_t *ret_bytes) {
+    size_t have = 0, n = 0;
+    do {
+        size_t piece = bytes - have < PIECE_BYTES ? bytes - have : PIECE_BYTES;
+        int r = reserve(reader, have + piece);
+        if (r == 0)
+            r = reader->source.read(reader->source.context, reader->data + have, piece, &n);
+        if (r < 0)
+            return r;
+        have += n;
+        if (n < piece)
+            break;
+    } while (have < bytes);
+    *ret_bytes = have;
+    return 0;
+}
+
 int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data, size_t *ret_bytes) {
     size_t data_bytes;
     int r = read_header(reader, &data_bytes);
@@ -94,10 +118,7 @@ int gd_record_read(struct gd_record_reader *reader, const uint8_t **ret_data, si
         return r;
 
     size_t n = 0;
-    r = reserve(reader, data_bytes + CHECKSUM_BYTES);
-    if (r < 0)
-        return r;
-    r = read_bytes(reader->stream, reader->data, data_bytes + CHECKSUM_BYTES, &n);
+    r = read_data(reader, data_bytes + CHECKSUM_BYTES, &n);
     if (r < 0)
         return r;
     if (n < data_bytes + CHECKSUM_BYTES)

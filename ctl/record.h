@@ -1,4 +1,4 @@
-// Reads the records of an event file one after another and checks both checksums of each.
+// Reads the records of an event file, or of another TFRecord file, one after another and checks both checksums of each.
 #pragma once
 
 #include <stdbool.h>
@@ -19,8 +19,16 @@ enum gd_record_result {
     GD_RECORD_DAMAGED, // a checksum does not match, or the length is beyond all reason
 };
 
+// Where records come from.
+struct gd_record_source {
+    // Fills `ret_data`; *ret_bytes below `bytes` means that there is no more. Returns 0 or a negative errno.
+    int (*read)(void *context, uint8_t *ret_data, size_t bytes, size_t *ret_bytes);
+    void *context;
+    uint64_t data_bytes_max; // of one record, at most SIZE_MAX / 2
+};
+
 struct gd_record_reader {
-    FILE *stream;        // borrowed, read from its current position
+    struct gd_record_source source;
     uint64_t offset;     // bytes of whole records read so far: where the next (or the torn) record starts
     uint64_t bad_offset; // after GD_RECORD_DAMAGED: where the bytes the failed check covers start ...
     const char *reason;  // ... and what is wrong with them; static
@@ -32,7 +40,10 @@ struct gd_record_reader {
     size_t capacity;
 };
 
+// Reads a file (borrowed) from its current position; records have at most GD_RECORD_DATA_BYTES_MAX bytes.
 void gd_record_reader_init(struct gd_record_reader *reader, FILE *stream);
+
+void gd_record_reader_init_source(struct gd_record_reader *reader, const struct gd_record_source *source);
 
 // Frees what the reader allocated; the stream stays open.
 void gd_record_reader_deinit(struct gd_record_reader *reader);

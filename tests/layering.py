@@ -26,6 +26,7 @@ LIBRARIES = {
     "png.h": "png",
     "ini.h": "inih",
     "systemd/sd-daemon.h": "systemd",
+    "example.pb-c.h": "protobuf",
     "gradientd.pb-c.h": "protobuf",
     "tensorboard.pb-c.h": "protobuf",
     "protobuf-c/protobuf-c.h": "protobuf",
@@ -131,13 +132,21 @@ LAYERS = {
         "client_api protocol base frames user_tags",
         "protobuf zlib",
     ),
+    "tfrecords": layer("ctl", "record", "base"),
+    # a recording, and the run that is computed from it again
+    "recordings": layer(
+        "ctl",
+        "element_places recorded recording_reader recording_writer replay_run",
+        "protocol base arena numbers kernels frames messages decode memory files run tfrecords",
+        "protobuf zlib",
+    ),
     "ctl": layer(
         "ctl",
         "alerts check checkup command daemon_link daemon_options daemon_report daemon_socket doctor doctor_daemon "
-        "doctor_machine doctor_service doctor_socket doctor_state doctor_versions dump event_check faults gradientctl json "
-        "json_message printable record report_json run_table screen status table tag_bytes tag_table terminal top units "
-        "waiting",
-        "protocol base arena numbers names kernels frames",
+        "doctor_machine doctor_service doctor_socket doctor_state doctor_versions dump event_check faults flow gate "
+        "gradientctl json json_message printable record_run recorder relay relay_messages replay report_json "
+        "run_recording run_table screen status table tag_bytes tag_table terminal top units waiting",
+        "protocol base arena numbers names kernels frames messages decode memory run tfrecords recordings",
         "protobuf",
     ),
     "examples": layer(
@@ -167,6 +176,8 @@ BROKEN_RULES = [
     ("client/open.c", '#include "payload.h"', "a file that the client does not list"),
     ("client/open.c", '#include "memory.h"', "the client knows no run"),
     ("examples/mlp.c", '#include "../client/internal.h"', "an example knows the installed header alone"),
+    ("ctl/replay_run.c", '#include "session.h"', "a replay knows no connection"),
+    ("daemon/run.c", '#include "../ctl/recorded.h"', "the daemon knows no recording"),
     ("daemon/new.c", '#include "error.h"', "a file in no layer"),
 ]
 

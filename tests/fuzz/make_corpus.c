@@ -15,6 +15,7 @@
 #include "gradientd.pb-c.h"
 #include "gradientd/protocol.h"
 #include "open_runs.h"
+#include "recording_seeds.h"
 
 enum { SEED_BYTES_MAX = 8192 };
 
@@ -359,6 +360,32 @@ static void write_sessions(void) {
     }
 }
 
+// Recordings of every OpenRun, with their elements in slots and inline, and one that is compressed.
+static void write_recordings(void) {
+    enum { WITH_SIDES = 10 };
+    char name[32];
+    uint8_t seed[4 * SEED_BYTES_MAX], compressed[4 * SEED_BYTES_MAX];
+    for (int number = OPEN_RUNS_FIRST; number <= OPEN_RUNS_LAST; number++) {
+        for (int is_inline = 0; is_inline < 2; is_inline++) {
+            if (number == WITH_SIDES && is_inline)
+                continue; // which a daemon refuses
+            size_t bytes = recording_seed_write(number, is_inline, seed, sizeof(seed));
+            snprintf(name, sizeof(name), "%s%d", is_inline ? "inline" : "slots", number);
+            write_seed("recording", name, seed, bytes);
+        }
+    }
+    size_t bytes = recording_seed_write(OPEN_RUNS_FIRST, false, seed, sizeof(seed));
+    z_stream gzip = {.next_in = seed + 1, .avail_in = (uInt)bytes - 1, .next_out = compressed + 1};
+    gzip.avail_out = sizeof(compressed) - 1;
+    compressed[0] = 0;
+    if (deflateInit2(&gzip, 1, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY) != Z_OK ||
+        deflate(&gzip, Z_FINISH) != Z_STREAM_END)
+        exit(EXIT_FAILURE);
+    write_seed("recording", "compressed", compressed, 1 + gzip.total_out);
+    write_seed("recording", "torn", compressed, gzip.total_out - 20);
+    deflateEnd(&gzip);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus DIRECTORY\n");
@@ -377,5 +404,6 @@ int main(int argc, char **argv) {
     write_attachments_of_garbage();
     write_shadow_ahead();
     write_sessions();
+    write_recordings();
     return EXIT_SUCCESS;
 }

@@ -259,9 +259,9 @@ def build_path(path):
 
 
 class Trainer:
-    """A trainer process with an open run, below `logdir` or, where that is None, the daemon's state directory. `command`
-    starts the program that is appended to it. `end`: close, failure (closes with that), exit (without
-    closing) or kill (SIGKILL itself)."""
+    """A trainer process with an open run, below `logdir` or, where that is None, the daemon's state directory. Without a
+    socket it finds the daemon where every client looks. `command` starts the program that is appended to it. `end`:
+    close, failure (closes with that), exit (without closing) or kill (SIGKILL itself)."""
 
     def __init__(self, run, socket, logdir, end="close", echo=False, in_place=False, command=()):
         self.echo = echo
