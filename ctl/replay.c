@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "command.h"
 #include "event_path.h"
@@ -285,8 +286,8 @@ static int replay_file(const char *path, const struct options *options, const st
 }
 
 static uint32_t default_workers(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 1 ? 1 : cores < GD_REPLAY_WORKERS_MAX ? (uint32_t)cores : GD_REPLAY_WORKERS_MAX;
+    unsigned cores = uv_available_parallelism();
+    return cores < GD_REPLAY_WORKERS_MAX ? cores : GD_REPLAY_WORKERS_MAX;
 }
 
 static bool read_workers(const char *text, uint32_t *ret_workers) {

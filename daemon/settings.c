@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "gradientd/protocol.h"
 #include "log.h"
@@ -45,12 +46,12 @@ struct gd_setting_kind {
     bool (*print)(const void *value, char *ret_text, size_t size); // false: nothing is set
 };
 
+// Of the cores that this process may use: a private daemon has those of its job.
 static uint32_t default_workers(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    long workers = cores / 2;
+    unsigned workers = uv_available_parallelism() / 2;
     if (workers < 1)
         return 1;
-    return workers < GD_WORKERS_MAX ? (uint32_t)workers : GD_WORKERS_MAX;
+    return workers < GD_WORKERS_MAX ? workers : GD_WORKERS_MAX;
 }
 
 static uint64_t physical_memory_bytes(void) {

@@ -147,7 +147,7 @@ LAYERS = {
         "gradientctl json json_message printable record_run recorder relay relay_messages replay report_json "
         "run_recording run_table screen status table tag_bytes tag_table terminal top units waiting",
         "protocol base arena numbers names kernels frames messages decode memory run tfrecords recordings",
-        "protobuf",
+        "protobuf uv",
     ),
     "examples": layer(
         "examples",

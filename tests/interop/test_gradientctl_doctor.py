@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ def impostor(tmp_path):
 
 def let_in(tmp_path):
     """Other users may come to what is in there."""
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    above = [directory for directory in tmp_path.parents if directory.is_relative_to(tempfile.gettempdir())]
+    for directory in (tmp_path, *above[:-1]):
         directory.chmod(0o711)
 
 
