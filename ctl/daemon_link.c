@@ -20,6 +20,7 @@ enum {
 int gd_trouble_set(struct gd_trouble *ret_trouble, enum gd_trouble_kind kind, int number, const char *format, ...) {
     va_list arguments;
     ret_trouble->kind = kind;
+    ret_trouble->error = -number;
     ret_trouble->code = 0;
     va_start(arguments, format);
     vsnprintf(ret_trouble->text, sizeof(ret_trouble->text), format, arguments);
@@ -96,45 +97,47 @@ static int read_some(struct gd_daemon_link *link, struct gd_trouble *ret_trouble
     return 0;
 }
 
-// Waits for one message and unpacks it.
-static int receive(struct gd_daemon_link *link, struct gd_arena *arena, const Gradientd__DaemonMessage **ret_message,
-                   struct gd_trouble *ret_trouble) {
+// Waits for one message and unpacks it. Returns NULL with *ret_trouble set.
+static const Gradientd__DaemonMessage *receive(struct gd_daemon_link *link, struct gd_arena *arena,
+                                               struct gd_trouble *ret_trouble) {
     struct gd_frame frame;
     struct gd_error error;
-    int parsed, result = 0;
-    while ((parsed = gd_frame_parse(link->input, link->input_bytes, &frame, &error)) == GD_FRAME_INCOMPLETE &&
-           result == 0)
-        result = read_some(link, ret_trouble);
-    if (result < 0)
-        return result;
-    if (parsed < 0 || frame.payload_bytes > 0)
-        return fail_garbage(ret_trouble, parsed < 0 ? "a frame beyond its limits" : "a payload");
+    int parsed;
+    while ((parsed = gd_frame_parse(link->input, link->input_bytes, &frame, &error)) == GD_FRAME_INCOMPLETE)
+        if (read_some(link, ret_trouble) < 0)
+            return NULL;
+    if (parsed < 0 || frame.payload_bytes > 0) {
+        fail_garbage(ret_trouble, parsed < 0 ? "a frame beyond its limits" : "a payload");
+        return NULL;
+    }
 
-    *ret_message = gradientd__daemon_message__unpack(&arena->allocator, frame.message_bytes, frame.message);
+    const Gradientd__DaemonMessage *message =
+        gradientd__daemon_message__unpack(&arena->allocator, frame.message_bytes, frame.message);
     link->input_bytes -= frame.head_bytes;
     memmove(link->input, link->input + frame.head_bytes, link->input_bytes);
-    if (!*ret_message)
-        return fail_garbage(ret_trouble, arena->exhausted ? "more than fits the memory for it" : "what is no message");
-    return 0;
+    if (!message)
+        fail_garbage(ret_trouble, arena->exhausted ? "more than fits the memory for it" : "what is no message");
+    return message;
 }
 
-static int fail_refused(const Gradientd__Error *refusal, struct gd_trouble *ret_trouble) {
+static void set_refused(const Gradientd__Error *refusal, struct gd_trouble *ret_trouble) {
     bool old = refusal->code == GRADIENTD__ERROR_CODE__UNSUPPORTED;
-    int result = gd_trouble_set(ret_trouble, GD_TROUBLE_REFUSED, EBADMSG, "the daemon refuses: %s%s", refusal->text,
-                                old ? " (one of another version: restart it, or use its own gradientctl)" : "");
+    gd_trouble_set(ret_trouble, GD_TROUBLE_REFUSED, EBADMSG, "the daemon refuses: %s%s", refusal->text,
+                   old ? " (one of another version: restart it, or use its own gradientctl)" : "");
     ret_trouble->code = (int)refusal->code;
-    return result;
 }
 
-// Waits for a message of one kind, or an Error.
-static int expect(struct gd_daemon_link *link, Gradientd__DaemonMessage__MessageCase kind, struct gd_arena *arena,
-                  const Gradientd__DaemonMessage **ret_message, struct gd_trouble *ret_trouble) {
-    int result = receive(link, arena, ret_message, ret_trouble);
-    if (result < 0)
-        return result;
-    if ((*ret_message)->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
-        return fail_refused((*ret_message)->error, ret_trouble);
-    return (*ret_message)->message_case == kind ? 0 : fail_garbage(ret_trouble, "an answer to another question");
+// Waits for a message of one kind. Returns NULL with *ret_trouble set, also for an Error.
+static const Gradientd__DaemonMessage *expect(struct gd_daemon_link *link, Gradientd__DaemonMessage__MessageCase kind,
+                                              struct gd_arena *arena, struct gd_trouble *ret_trouble) {
+    const Gradientd__DaemonMessage *message = receive(link, arena, ret_trouble);
+    if (!message || message->message_case == kind)
+        return message;
+    if (message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR)
+        set_refused(message->error, ret_trouble);
+    else
+        fail_garbage(ret_trouble, "an answer to another question");
+    return NULL;
 }
 
 static int say_hello(struct gd_daemon_link *link, struct gd_arena *arena, struct gd_trouble *ret_trouble) {
@@ -146,11 +149,11 @@ static int say_hello(struct gd_daemon_link *link, struct gd_arena *arena, struct
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_HELLO;
     message.hello = &hello;
 
-    const Gradientd__DaemonMessage *answer;
     int result = send_message(link, &message, ret_trouble);
     if (result < 0)
         return result;
-    return expect(link, GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME, arena, &answer, ret_trouble);
+    bool welcome = expect(link, GRADIENTD__DAEMON_MESSAGE__MESSAGE_WELCOME, arena, ret_trouble);
+    return welcome ? 0 : ret_trouble->error;
 }
 
 static int fail_search(const struct gd_socket_search *search, int error, struct gd_trouble *ret_trouble) {
@@ -194,13 +197,14 @@ int gd_daemon_link_ask(struct gd_daemon_link *link, const Gradientd__StatusReque
     message.message_case = GRADIENTD__CLIENT_MESSAGE__MESSAGE_STATUS_REQUEST;
     message.status_request = &copy;
 
-    const Gradientd__DaemonMessage *answer;
     link->deadline_ms = deadline_ms;
     int result = send_message(link, &message, ret_trouble);
-    if (result == 0)
-        result = expect(link, GRADIENTD__DAEMON_MESSAGE__MESSAGE_STATUS, arena, &answer, ret_trouble);
     if (result < 0)
         return result;
+    const Gradientd__DaemonMessage *answer =
+        expect(link, GRADIENTD__DAEMON_MESSAGE__MESSAGE_STATUS, arena, ret_trouble);
+    if (!answer)
+        return ret_trouble->error;
     *ret_status = answer->status;
     return 0;
 }

@@ -26,6 +26,7 @@ enum { GD_TROUBLE_TEXT_BYTES = 2048 };
 // Why there is no answer.
 struct gd_trouble {
     enum gd_trouble_kind kind;
+    int error;                        // a negative errno
     int code;                         // an ErrorCode, of GD_TROUBLE_REFUSED
     char text[GD_TROUBLE_TEXT_BYTES]; // what happened and what to do, from the wire in part: not printable as it is
 };

@@ -107,6 +107,10 @@ const char *gd_run_name(const char *run) {
     return *run ? run : ".";
 }
 
+uint64_t gd_run_lag(const Gradientd__RunStatus *run) {
+    return run->received_sequence > run->committed_sequence ? run->received_sequence - run->committed_sequence : 0;
+}
+
 int gd_trouble_print(const struct gd_trouble *trouble) {
     if (trouble->kind == GD_TROUBLE_INTERRUPTED)
         return GD_EXIT_DONE;

@@ -34,6 +34,9 @@ __attribute__((warn_unused_result)) int gd_daemon_watch_ask(struct gd_daemon_wat
 // The run's name as it is shown: that of a log directory itself is ".".
 const char *gd_run_name(const char *run);
 
+// How many messages of a run the daemon has received and not committed.
+uint64_t gd_run_lag(const Gradientd__RunStatus *run);
+
 // Says on standard error why there is no answer; returns GD_EXIT_FAILED, or GD_EXIT_DONE where it is not wanted any
 // more.
 int gd_trouble_print(const struct gd_trouble *trouble);

@@ -66,7 +66,8 @@ static uint64_t files_limit_of(uint32_t pid) {
 static void check_files_limit(struct gd_checkup *checkup) {
     enum { OWN_FDS = 64 }; // of the daemon itself: its loop, socket, log, and a file at a time
     const Gradientd__DaemonStatus *daemon = checkup->watch->daemon;
-    uint64_t soft = files_limit_of(daemon->pid), needed = OWN_FDS;
+    const struct ucred *peer = &checkup->watch->link.peer; // 1 is the systemd that made the socket
+    uint64_t soft = files_limit_of(peer->pid > 1 ? (uint32_t)peer->pid : daemon->pid), needed = OWN_FDS;
     if (soft == 0 || !daemon->limits)
         return;
     needed += daemon->limits->fds + daemon->limits->connections;

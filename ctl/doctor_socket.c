@@ -126,21 +126,25 @@ static const char *advice_for_refusal(int code) {
     }
 }
 
+static const char *advice_for_trouble(const struct gd_trouble *trouble) {
+    switch (trouble->kind) {
+    case GD_TROUBLE_REFUSED:
+        return advice_for_refusal(trouble->code);
+    case GD_TROUBLE_SILENT:
+        return "ps -o stat,wchan -p PID shows whether it is stopped (T); kill -CONT PID lets it go on, and systemctl "
+               "restart gradientd loses no run";
+    case GD_TROUBLE_GONE:
+        return "see the daemon's log: it may have just ended, or be of another version";
+    case GD_TROUBLE_GARBAGE:
+        return "another program listens there: look who (ss -xlp), and give gradientd its own path";
+    default:
+        return "free memory, or raise this shell's limits (ulimit -n)";
+    }
+}
+
 static void explain_trouble(struct gd_checkup *checkup) {
-    static const char *const advice[] = {
-        [GD_TROUBLE_NONE] = "",
-        [GD_TROUBLE_NO_DAEMON] = "",
-        [GD_TROUBLE_SILENT] = "ps -o stat,wchan -p PID shows whether it is stopped (T); kill -CONT PID lets it go on, "
-                              "and systemctl restart gradientd loses no run",
-        [GD_TROUBLE_GONE] = "see the daemon's log: it may have just ended, or be of another version",
-        [GD_TROUBLE_GARBAGE] = "another program listens there: look who (ss -xlp), and give gradientd its own path",
-        [GD_TROUBLE_MACHINE] = "free memory, or raise this shell's limits (ulimit -n)",
-        [GD_TROUBLE_INTERRUPTED] = "",
-    };
     const struct gd_trouble *trouble = checkup->trouble;
-    bool refused = trouble->kind == GD_TROUBLE_REFUSED;
-    gd_checkup_add(checkup, "connection", GD_VERDICT_PROBLEM,
-                   refused ? advice_for_refusal(trouble->code) : advice[trouble->kind], "%s", trouble->text);
+    gd_checkup_add(checkup, "connection", GD_VERDICT_PROBLEM, advice_for_trouble(trouble), "%s", trouble->text);
 }
 
 void gd_doctor_check_socket(struct gd_checkup *checkup) {

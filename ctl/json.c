@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "printable.h"
 #include "text.h"
 
 // U+0080 to U+009F: valid UTF-8 that gd_text_clean_bytes() stops at.
@@ -23,6 +24,12 @@ static size_t print_unclean(const uint8_t *text) {
 
 static void print_clean(const char *text, size_t bytes) {
     for (size_t i = 0; i < bytes; i++) {
+        unsigned direction = gd_printable_direction(text + i, bytes - i);
+        if (direction > 0) {
+            printf("\\u%04x", direction);
+            i += 2; // of its three bytes
+            continue;
+        }
         if (text[i] == '"' || text[i] == '\\')
             putchar('\\');
         putchar(text[i]);

@@ -1,5 +1,6 @@
 // gradientctl record: runs a command, and records what its trainers send to the daemon.
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <spawn.h>
@@ -17,7 +18,7 @@
 #include "relay.h"
 
 enum {
-    RELAYS_MAX = 256, // four times the connections that a daemon grants a user by default
+    RELAYS_MAX = 128, // twice the connections that a daemon grants a user by default; each takes four descriptors
     POLLS_MAX = 2 + RELAYS_MAX * GD_RELAY_POLLS,
     LEVEL_DEFAULT = 1, // of zlib's, the fastest that packs: gradients give little for the time of the others
 
@@ -64,17 +65,36 @@ static const char *default_socket(char *path, size_t bytes) {
     return is_there ? path : "/run/gradientd/socket";
 }
 
-// The command's signals are those that we were started with.
-static int spawn(struct session *session, char **command, const sigset_t *mask) {
+// How signals stood when we were started, which is how the command finds them.
+struct signals {
+    sigset_t mask;
+    sigset_t defaults; // of those that we ignore
+};
+
+static void ignore(int number, struct signals *before) {
+    if (signal(number, SIG_IGN) != SIG_IGN)
+        sigaddset(&before->defaults, number);
+}
+
+// A signalfd of what ends us and the command.
+static int take_over_signals(struct signals *before) {
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (const int *number = (const int[]){SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, 0}; *number; number++)
+        sigaddset(&ours, *number);
+    sigprocmask(SIG_BLOCK, &ours, &before->mask);
+    sigemptyset(&before->defaults);
+    ignore(SIGPIPE, before);
+    ignore(SIGXFSZ, before); // a limit of the file's size is a full disk
+    return signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int spawn(struct session *session, char **command, const struct signals *before) {
     posix_spawnattr_t attributes;
-    sigset_t defaults;
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    sigaddset(&defaults, SIGXFSZ);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask(&attributes, mask);
-    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawnattr_setsigmask(&attributes, &before->mask);
+    posix_spawnattr_setsigdefault(&attributes, &before->defaults);
     setenv("GRADIENTD_SOCKET", session->gate.address.sun_path, 1);
     int result = posix_spawnp(&session->child, command[0], NULL, &attributes, command, environ);
     posix_spawnattr_destroy(&attributes);
@@ -162,14 +182,8 @@ static void turn(struct session *session) {
 
 // Runs the command. Returns its exit status.
 static int run_command(struct session *session, char **command) {
-    sigset_t ours, before;
-    sigemptyset(&ours);
-    for (const int *signal = (const int[]){SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, 0}; *signal; signal++)
-        sigaddset(&ours, *signal);
-    sigprocmask(SIG_BLOCK, &ours, &before);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); // a limit of the file's size is a full disk
-    session->signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    struct signals before;
+    session->signals = take_over_signals(&before);
     int result = session->signals < 0 ? -errno : spawn(session, command, &before);
     if (result < 0) {
         fprintf(stderr, "gradientctl record: %s: %s\n", command[0], strerror(-result));
@@ -180,6 +194,16 @@ static int run_command(struct session *session, char **command) {
         turn(session);
     close(session->signals);
     return session->status;
+}
+
+// No descriptor of ours may have the number of a standard one that is closed: messages would be written into it.
+static void open_standard_descriptors(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
 }
 
 static int record(struct session *session, const struct options *options, const char *path) {
@@ -256,5 +280,6 @@ int gd_record_run(const struct gd_command *command, int n_arguments, char **argu
     options.command = &argv[optind + 1];
     if (!options.command[0])
         return gd_command_usage_error(command, "a COMMAND is needed after --", "");
+    open_standard_descriptors();
     return record(&session, &options, path);
 }

@@ -52,6 +52,10 @@ const char *gd_recorded_stream_name(enum gd_recorded_stream stream) {
     return stream_names[stream];
 }
 
+const char *gd_recorded_outcome_name(enum gd_recorded_outcome outcome) {
+    return outcome_names[outcome];
+}
+
 // One feature, with all that protobuf-c wants to point to.
 struct feature {
     char key[KEY_BYTES];
@@ -174,6 +178,12 @@ struct reading {
     const char *reason; // what is wrong, NULL: nothing
 };
 
+// The first fault counts: others follow from it.
+static void blame(struct reading *reading, const char *reason) {
+    if (!reading->reason)
+        reading->reason = reason;
+}
+
 static const Tensorflow__Feature *find_feature(struct reading *reading, const char *key, const char *suffix) {
     const Tensorflow__Feature *found = NULL;
     char name[KEY_BYTES];
@@ -183,7 +193,7 @@ static const Tensorflow__Feature *find_feature(struct reading *reading, const ch
         if (!entry->key || !entry->value || strcmp(entry->key, name) != 0)
             continue;
         if (found)
-            reading->reason = "it has a feature twice";
+            blame(reading, "it has a feature twice");
         found = entry->value;
     }
     return found;
@@ -195,7 +205,7 @@ static const ProtobufCBinaryData *find_bytes(struct reading *reading, const char
         return NULL;
     if (feature->kind_case == TENSORFLOW__FEATURE__KIND_BYTES_LIST && feature->bytes_list->n_value == 1)
         return &feature->bytes_list->value[0];
-    reading->reason = "a feature that must be one bytes value is not";
+    blame(reading, "a feature that must be one bytes value is not");
     return NULL;
 }
 
@@ -212,7 +222,7 @@ static bool read_number(struct reading *reading, const char *key, int64_t *ret_n
     if (!feature)
         return false;
     if (feature->kind_case != TENSORFLOW__FEATURE__KIND_INT64_LIST || feature->int64_list->n_value != 1) {
-        reading->reason = "a feature that must be one int64 is not";
+        blame(reading, "a feature that must be one int64 is not");
         return false;
     }
     *ret_number = feature->int64_list->value[0];
@@ -225,7 +235,7 @@ static int read_name(struct reading *reading, const char *key, const char *suffi
     const ProtobufCBinaryData *bytes = find_bytes(reading, key, suffix);
     int found = bytes ? find_name(bytes, names, n_names) : -1;
     if (found < 0)
-        reading->reason = fault;
+        blame(reading, fault);
     return found;
 }
 
@@ -250,16 +260,16 @@ static void read_example(struct reading *reading, struct gd_recorded *recorded) 
     recorded->has_step = read_number(reading, "step", &recorded->step);
     read_elements(reading, recorded);
     if (kind == GD_RECORDED_RECORDING && !read_number(reading, "format", &recorded->format))
-        reading->reason = "it does not say its format";
+        blame(reading, "it does not say its format");
     if (kind == GD_RECORDED_OPEN_RUN && !read_number(reading, "inline", &recorded->inline_elements))
-        reading->reason = "it does not say how the elements come";
+        blame(reading, "it does not say how the elements come");
     if (kind == GD_RECORDED_END) {
         int outcome = read_name(reading, "outcome", "", outcome_names, GD_RECORDED_OUTCOMES, "it has no known outcome");
         recorded->outcome = outcome < 0 ? GD_RECORDED_LEFT : (enum gd_recorded_outcome)outcome;
     }
     bool has_message = kind != GD_RECORDED_RECORDING && kind != GD_RECORDED_END;
     if (has_message && !recorded->message.data)
-        reading->reason = "it has no message";
+        blame(reading, "it has no message");
 }
 
 int gd_recorded_unpack(const uint8_t *data, size_t bytes, struct gd_arena *arena, struct gd_recorded *ret_recorded,

@@ -72,6 +72,7 @@ struct gd_recorded {
 // As the Example has it, such as "Snapshot" or "gradient".
 const char *gd_recorded_kind_name(enum gd_recorded_kind kind);
 const char *gd_recorded_stream_name(enum gd_recorded_stream stream);
+const char *gd_recorded_outcome_name(enum gd_recorded_outcome outcome);
 
 // The bytes of the Example, at most GD_RECORDED_BYTES_MAX; 0 when it has more.
 size_t gd_recorded_packed_bytes(const struct gd_recorded *recorded);

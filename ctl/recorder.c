@@ -83,8 +83,10 @@ static void print_json(const struct gd_run_recording *recording) {
     gd_json_print_text(recording->path);
     fputs(",\"run\":", stdout);
     gd_json_print_text(recording->opening.open_run->run);
-    printf(",\"snapshots\":%" PRIu64 ",\"messages\":%" PRIu64 ",\"whole\":%s", recording->snapshots,
-           recording->sequence, recording->fault[0] == '\0' ? "true" : "false");
+    printf(",\"snapshots\":%" PRIu64 ",\"messages\":%" PRIu64 ",\"outcome\":", recording->snapshots,
+           recording->sequence);
+    gd_json_print_text(gd_recorded_outcome_name(recording->outcome));
+    printf(",\"whole\":%s", recording->fault[0] == '\0' ? "true" : "false");
     if (recording->fault[0] != '\0') {
         fputs(",\"fault\":", stdout);
         gd_json_print_text(recording->fault);
@@ -94,8 +96,9 @@ static void print_json(const struct gd_run_recording *recording) {
 
 static void print_line(const struct gd_run_recording *recording) {
     const char *run = recording->opening.open_run->run;
-    fprintf(stderr, "gradientctl record: %s: run %s, %" PRIu64 " snapshots, %s\n", recording->path, *run ? run : ".",
-            recording->snapshots, recording->fault[0] == '\0' ? "whole" : "not whole");
+    fprintf(stderr, "gradientctl record: %s: run %s, %" PRIu64 " snapshots, %s, %s\n", recording->path,
+            *run ? run : ".", recording->snapshots, gd_recorded_outcome_name(recording->outcome),
+            recording->fault[0] == '\0' ? "whole" : "not whole");
 }
 
 // Those that were begun first come first.

@@ -36,6 +36,7 @@ struct gd_relay {
     struct gd_memory_view memory;
     struct gd_run_recording *recording; // borrowed, NULL: not attached
     uint64_t released_sequence;
+    bool spoilt; // a message that is none
     bool refused;
     char error[GD_ERROR_TEXT_BYTES]; // of a refusal
     bool trainer_done;               // it has ended, and all it said has gone on ...

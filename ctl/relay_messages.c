@@ -118,8 +118,15 @@ static void see_message(void *context, struct gd_flow *flow, struct gd_frame *fr
     struct gd_error error;
 
     relay->payload_left = frame->payload_bytes;
-    if (gd_decode(frame, relay->arena, NULL, &decoded, &error) < 0)
-        return; // the daemon says what is wrong with it
+    if (relay->spoilt)
+        return;
+    int result = gd_decode(frame, relay->arena, NULL, &decoded, &error);
+    if (result == -ENOMEM)
+        give_up(relay);
+    if (result < 0) {
+        relay->spoilt = true; // the daemon says what is wrong with it, and hears nothing more
+        return;
+    }
     if (decoded.kind == GD_CLIENT_ATTACH)
         see_attach(relay, flow, frame, &decoded.attach);
     if (decoded.kind == GD_CLIENT_OPEN_RUN) {

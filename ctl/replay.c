@@ -217,13 +217,6 @@ static int take_records(struct job *job) {
 
 // ---- the command
 
-static const char *const outcome_names[GD_RECORDED_OUTCOMES] = {
-    [GD_RECORDED_CLOSED] = "closed",
-    [GD_RECORDED_TRAINER_GONE] = "trainer_gone",
-    [GD_RECORDED_REFUSED] = "refused",
-    [GD_RECORDED_LEFT] = "left",
-};
-
 static void print_result(const struct job *job, bool whole) {
     const struct gd_run *run = job->replay.run;
     const char *name = run->open_run->run;
@@ -240,7 +233,7 @@ static void print_result(const struct job *job, bool whole) {
     gd_json_print_text(name);
     printf(",\"snapshots\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"outcome\":", run->state->snapshots, run->appended_bytes);
     if (job->ended)
-        gd_json_print_text(outcome_names[job->outcome]);
+        gd_json_print_text(gd_recorded_outcome_name(job->outcome));
     else
         fputs("null", stdout);
     printf(",\"whole\":%s}\n", whole ? "true" : "false");

@@ -16,8 +16,7 @@
 
 enum { WRITE_TIMEOUT_MS = 10000 }; // a file system that takes nothing for so long is given up, as at a daemon's end
 
-int gd_replay_init(struct gd_replay *replay, const struct gd_kernels *kernels, uint32_t workers,
-                   uint64_t memory_max) {
+int gd_replay_init(struct gd_replay *replay, const struct gd_kernels *kernels, uint32_t workers, uint64_t memory_max) {
     *replay = (struct gd_replay){.kernels = kernels, .workers = workers, .memory_max = memory_max};
     sem_init(&replay->written, 0, 0);
     return gd_arena_init(&replay->arena, GD_DECODE_ARENA_BYTES);

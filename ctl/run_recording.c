@@ -150,6 +150,7 @@ void gd_run_recording_take(struct gd_run_recording *recording, const struct gd_s
 void gd_run_recording_end(struct gd_run_recording *recording, enum gd_recorded_outcome outcome, const char *text) {
     if (!recording->writer)
         return;
+    recording->outcome = outcome;
     if (recording->fault[0] == '\0') {
         struct gd_recorded end = {.kind = GD_RECORDED_END, .outcome = outcome};
         if (text)

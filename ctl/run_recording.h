@@ -40,7 +40,8 @@ struct gd_run_recording {
     uint64_t sequence;       // of what was recorded last
     uint64_t close_sequence; // of CloseRun, 0: it has not come
     uint64_t snapshots;
-    char fault[96]; // why it is not whole, "": it is
+    enum gd_recorded_outcome outcome; // once it has ended
+    char fault[96];                   // why it is not whole, "": it is
 };
 
 // Takes over `path` and the writer, the opening and the view, which are left empty. Returns NULL where there is no

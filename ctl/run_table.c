@@ -111,7 +111,6 @@ static void write_totals(FILE *out, const Gradientd__DaemonStatus *daemon) {
     write_refused(out, daemon);
 }
 
-// One line, cut: what `text` holds, without its end.
 static void write_line(FILE *out, char *line, size_t columns_max) {
     gd_printable_write_cut(out, line, columns_max);
     putc('\n', out);
@@ -171,8 +170,6 @@ static enum gd_style write_alert(FILE *out, const Gradientd__RunStatus *run) {
 
 static void add_run(struct gd_table *table, const Gradientd__RunStatus *run) {
     FILE *out = table->cells;
-    uint64_t lag =
-        run->received_sequence > run->committed_sequence ? run->received_sequence - run->committed_sequence : 0;
     gd_printable_write(out, gd_run_name(run->run));
     gd_table_end_cell(table, GD_STYLE_PLAIN);
     if (run->has_uid)
@@ -186,7 +183,7 @@ static void add_run(struct gd_table *table, const Gradientd__RunStatus *run) {
         gd_units_write_count(out, run->snapshots_per_second);
     fputs(run->has_snapshots_per_second ? "/s" : "-", out);
     gd_table_end_cell(table, GD_STYLE_PLAIN);
-    fprintf(out, "%" PRIu64, lag);
+    fprintf(out, "%" PRIu64, gd_run_lag(run));
     gd_table_end_cell(table, GD_STYLE_PLAIN);
     gd_units_write_count(out, (double)run->skipped);
     gd_table_end_cell(table, run->skipped > 0 ? GD_STYLE_WARNING : GD_STYLE_PLAIN);

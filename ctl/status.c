@@ -54,8 +54,7 @@ static void print_progress(const Gradientd__RunStatus *run) {
     }
     puts("");
     print_title("lag");
-    printf("%" PRIu64 " of %" PRIu64 " submissions are not committed yet\n",
-           run->received_sequence - run->committed_sequence, run->received_sequence);
+    printf("%" PRIu64 " of %" PRIu64 " submissions are not committed yet\n", gd_run_lag(run), run->received_sequence);
 }
 
 static void print_sizes(const Gradientd__RunStatus *run) {

@@ -84,9 +84,10 @@ struct line {
     size_t owed; // spaces that are due before the next text: none stands at the end
 };
 
+// A number is shown whole or not at all.
 static void add_text(struct line *line, const struct gd_terminal *terminal, const char *text, size_t columns,
-                     enum gd_style style) {
-    if (columns == 0 || line->owed >= line->left) {
+                     bool number, enum gd_style style) {
+    if (columns == 0 || line->owed >= line->left || (number && columns > line->left - line->owed)) {
         line->owed += columns;
         return;
     }
@@ -109,7 +110,7 @@ static void print_row(const struct gd_table *table, FILE *out, const struct gd_t
         size_t needed = gd_printable_columns(text), shown = needed < widths[column] ? needed : widths[column];
         bool right = table->columns[column].right;
         line.owed += right ? widths[column] - shown : 0;
-        add_text(&line, terminal, text, shown, cell ? style_of(cell) : GD_STYLE_TITLE);
+        add_text(&line, terminal, text, shown, right, cell ? style_of(cell) : GD_STYLE_TITLE);
         line.owed += (right ? 0 : widths[column] - shown) + GAP_COLUMNS;
         cell = cell ? next_cell(cell) : NULL;
     }

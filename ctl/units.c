@@ -13,13 +13,16 @@ static const double TIME_MAX = 253402300799; // the end of the year 9999
 
 void gd_units_write_count(FILE *out, double count) {
     static const char prefixes[] = "kMGTPE";
-    if (!isfinite(count) || count < 1000.0 || (count <= WHOLE_MAX && count == floor(count))) {
+    if (!isfinite(count) || count < 999.5 || (count <= WHOLE_MAX && count == floor(count))) {
         fprintf(out, count == floor(count) ? "%.0f" : "%.3g", count);
         return;
     }
     size_t prefix = 0;
-    for (count /= 1000.0; count >= 999.5 && prefix + 2 < sizeof(prefixes); count /= 1000.0)
+    count /= 1000.0;
+    while (count >= 999.5 && prefix + 2 < sizeof(prefixes)) {
+        count /= 1000.0;
         prefix++;
+    }
     fprintf(out, count < 9.995 ? "%.2f %c" : count < 99.95 ? "%.1f %c" : "%.0f %c", count, prefixes[prefix]);
 }
 
@@ -31,8 +34,10 @@ void gd_units_write_bytes(FILE *out, uint64_t bytes) {
         return;
     }
     size_t prefix = 0;
-    for (; amount >= 1023.5 && prefix + 2 < sizeof(prefixes); amount /= 1024.0)
+    while (amount >= 1023.5 && prefix + 2 < sizeof(prefixes)) {
+        amount /= 1024.0;
         prefix++;
+    }
     fprintf(out, amount < 99.95 ? "%.1f %ciB" : "%.0f %ciB", amount, prefixes[prefix]);
 }
 

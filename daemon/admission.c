@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "text.h"
+
 enum {
     NAME_BYTES = 256,
     LIST_SHOWN_BYTES = 100, // of a list in an error, which must have room for the entry that is wrong
@@ -75,8 +77,9 @@ static int add_list(struct gd_admission_list *list, const char *field, const cha
         }
         if (bytes == 0 || bytes >= sizeof(id_name) || !find(id_name, &list->ids[list->n_ids]))
             return gd_error_set(ret_error, GD_ERROR_INVALID, field,
-                                "%s is %.*s, in which %.*s is nobody of this machine", name, LIST_SHOWN_BYTES, text,
-                                (int)bytes, entry);
+                                "%s is %.*s, in which %.*s is nobody of this machine", name,
+                                (int)gd_text_clean_bytes(text, strnlen(text, LIST_SHOWN_BYTES)), text, (int)bytes,
+                                entry);
         ++list->n_ids;
         at = comma ? comma + 1 : NULL;
     }

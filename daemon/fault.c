@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { HELD_US = 1000 }; // between two looks
+
 static struct gd_fault_page *page;
 
 static void map_page(void) {
@@ -44,6 +46,8 @@ const char *gd_fault_point_name(enum gd_fault_point point) {
 void gd_fault_reach(enum gd_fault_point point) {
     struct gd_fault_page *shared = gd_fault_page();
     uint32_t times = atomic_fetch_add(&shared->reached[point], 1) + 1;
+    while (shared->held == 1U + point)
+        usleep(HELD_US);
     if (shared->armed != 1U + point || times != shared->armed_time)
         return;
     kill(getpid(), SIGKILL);

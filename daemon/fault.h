@@ -35,6 +35,7 @@ enum gd_fault_point {
 struct gd_fault_page {
     _Atomic uint32_t armed;           // 1 + the point at which the daemon kills itself; 0: none
     _Atomic uint32_t armed_time;      // the how manieth time that it comes there
+    _Atomic uint32_t held;            // 1 + the point at which threads stay as long as it says so; 0: none
     _Atomic uint32_t write_bytes_max; // of one pwrite; 0: no limit
     _Atomic uint32_t later_versions;  // by how many its layout is another than this build's ...
     _Atomic uint32_t more_bytes;      // ... and how many bytes more a run takes in it
@@ -52,7 +53,7 @@ struct gd_fault_page *gd_fault_page(void);
 
 const char *gd_fault_point_name(enum gd_fault_point point);
 
-// Counts, and dies here where the page says so.
+// Counts, and stays or dies here where the page says so.
 void gd_fault_reach(enum gd_fault_point point);
 
 // How many of `bytes` one pwrite may take.

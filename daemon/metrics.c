@@ -10,9 +10,10 @@ enum {
 static void on_timer(uv_timer_t *timer) {
     struct gd_metrics *metrics = timer->data;
     struct gd_daemon_status status;
-    char text[GD_METRICS_BYTES_MAX];
+    struct gd_metrics_text text;
     metrics->measure(metrics->context, &status);
-    if (!gd_metrics_file_write(metrics->file, text, gd_metrics_format(&status, text)))
+    gd_metrics_format(&status, &text);
+    if (!gd_metrics_file_write(metrics->file, &text))
         metrics->counters->metrics_skipped++;
 }
 
@@ -35,10 +36,11 @@ void gd_metrics_close(struct gd_metrics *metrics) {
 
 void gd_metrics_finish(struct gd_metrics *metrics) {
     struct gd_daemon_status status;
-    char text[GD_METRICS_BYTES_MAX];
+    struct gd_metrics_text text;
     if (!metrics->file)
         return;
     metrics->measure(metrics->context, &status);
-    gd_metrics_file_finish(metrics->file, text, gd_metrics_format(&status, text), LAST_WRITE_MS);
+    gd_metrics_format(&status, &text);
+    gd_metrics_file_finish(metrics->file, &text, LAST_WRITE_MS);
     metrics->file = NULL;
 }

@@ -1,6 +1,5 @@
 #include "metrics_file.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,7 +11,6 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "metrics_text.h"
 
 enum {
     FILE_MODE = 0644,       // collectors run as somebody else
@@ -25,9 +23,8 @@ struct gd_metrics_file {
     pthread_t thread;
     pthread_mutex_t mutex; // of all that follows
     pthread_cond_t changed;
-    char text[GD_METRICS_BYTES_MAX]; // the thread's own while busy
-    size_t bytes;
-    bool busy; // there is text to write, or it is being written
+    struct gd_metrics_text text; // the thread's own while busy
+    bool busy;                   // there is text to write, or it is being written
     bool ending;
     bool failing; // the thread's own: the last write failed
 };
@@ -51,7 +48,7 @@ static int write_temporary(const struct gd_metrics_file *file) {
     int fd = open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
     if (fd < 0)
         return -errno;
-    int result = write_all(fd, file->text, file->bytes);
+    int result = write_all(fd, file->text.text, file->text.bytes);
     if (result == 0 && fchmod(fd, FILE_MODE) < 0) // whatever the umask
         result = -errno;
     if (close(fd) < 0 && result == 0)
@@ -136,19 +133,17 @@ int gd_metrics_file_new(const char *path, struct gd_metrics_file **ret_file) {
 }
 
 // The mutex is held.
-static void hand_over(struct gd_metrics_file *file, const char *text, size_t bytes) {
-    assert(bytes <= sizeof(file->text));
-    memcpy(file->text, text, bytes);
-    file->bytes = bytes;
+static void hand_over(struct gd_metrics_file *file, const struct gd_metrics_text *text) {
+    file->text = *text;
     file->busy = true;
     pthread_cond_broadcast(&file->changed);
 }
 
-bool gd_metrics_file_write(struct gd_metrics_file *file, const char *text, size_t bytes) {
+bool gd_metrics_file_write(struct gd_metrics_file *file, const struct gd_metrics_text *text) {
     pthread_mutex_lock(&file->mutex);
     bool idle = !file->busy;
     if (idle)
-        hand_over(file, text, bytes);
+        hand_over(file, text);
     pthread_mutex_unlock(&file->mutex);
     return idle;
 }
@@ -161,7 +156,7 @@ static bool wait_idle(struct gd_metrics_file *file, const struct timespec *until
     return true;
 }
 
-void gd_metrics_file_finish(struct gd_metrics_file *file, const char *text, size_t bytes, int milliseconds) {
+void gd_metrics_file_finish(struct gd_metrics_file *file, const struct gd_metrics_text *text, int milliseconds) {
     struct timespec until;
     if (!file)
         return;
@@ -172,7 +167,7 @@ void gd_metrics_file_finish(struct gd_metrics_file *file, const char *text, size
 
     pthread_mutex_lock(&file->mutex);
     if (wait_idle(file, &until))
-        hand_over(file, text, bytes);
+        hand_over(file, text);
     bool done = wait_idle(file, &until);
     file->ending = true;
     pthread_cond_broadcast(&file->changed);

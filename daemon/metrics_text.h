@@ -8,5 +8,9 @@
 
 enum { GD_METRICS_BYTES_MAX = 8 << 10 }; // with its terminating 0; every number at its longest takes some 5 KiB
 
-// Returns the text's bytes. Of a status that has a version without quotes, as ours.
-size_t gd_metrics_format(const struct gd_daemon_status *status, char ret_text[static GD_METRICS_BYTES_MAX]);
+struct gd_metrics_text {
+    char text[GD_METRICS_BYTES_MAX]; // 0-terminated
+    size_t bytes;
+};
+
+void gd_metrics_format(const struct gd_daemon_status *status, struct gd_metrics_text *ret_text);

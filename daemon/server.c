@@ -11,9 +11,9 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "acceptor.h"
 #include "connection.h"
 #include "decode.h"
-#include "listener.h"
 #include "log.h"
 #include "loop.h"
 #include "metrics.h"
@@ -27,7 +27,6 @@
 enum {
     STOP_TIMEOUT_MS = 10000, // how long a stopping daemon waits for file systems that do not answer
     ABANDON_TIMEOUT_MS = 1000,
-    ACCEPT_PAUSE_MS = 1000,
     SESSIONS_INITIAL = 16,
     LARGE_BLOCK_BYTES = 128 << 10, // glibc's own first threshold
     NS_PER_MS = 1000000,
@@ -41,14 +40,12 @@ struct server {
     uv_prepare_t turn_begins;
     struct gd_turn turn;
     uv_timer_t stop_timer;
-    uv_timer_t accept_timer;   // runs while descriptors are short
     uv_timer_t deadline_timer; // runs while a client has a deadline, its own or that of its silence
-    uv_poll_t listener_poll;
     struct gd_reloader reloader;
     struct gd_supervision supervision;
     struct gd_metrics metrics;
     struct gd_metrics_file *metrics_file; // the metrics' once there is a loop; NULL: none
-    struct gd_listener listener;
+    struct gd_acceptor acceptor;
     struct gd_arena arena;
     struct gd_submission_pool submissions;
     char *default_state_directory; // owned, NULL: none
@@ -69,7 +66,7 @@ static void close_handles(struct server *server) {
     uv_close((uv_handle_t *)&server->progress, NULL);
     uv_close((uv_handle_t *)&server->turn_begins, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
-    uv_close((uv_handle_t *)&server->accept_timer, NULL);
+    gd_acceptor_close(&server->acceptor);
     uv_close((uv_handle_t *)&server->deadline_timer, NULL);
     gd_reloader_close(&server->reloader);
     gd_supervision_close(&server->supervision);
@@ -99,13 +96,6 @@ static struct gd_status_sources sources_of(const struct server *server) {
                                       server->n_sessions};
 }
 
-static void stop_listening(struct server *server) {
-    if (server->listener.fd < 0)
-        return;
-    uv_close((uv_handle_t *)&server->listener_poll, NULL);
-    gd_listener_deinit(&server->listener);
-}
-
 // The first time: gives up what cannot be written now. The second: a writer hangs inside the kernel, go without it.
 static void on_stop_timeout(uv_timer_t *timer) {
     struct server *server = timer->data;
@@ -129,7 +119,7 @@ static void stop(struct server *server) {
         return;
     server->stopping = server->host.stopping = true;
     gd_supervision_stop(&server->supervision);
-    stop_listening(server);
+    gd_acceptor_stop(&server->acceptor);
     uv_timer_start(&server->stop_timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
     for_each_session(server, gd_session_stop);
     end_if_empty(server);
@@ -263,49 +253,20 @@ static int add_session_consume(struct server *server, int fd) {
     return 0;
 }
 
-static void on_connection(uv_poll_t *poll, int status, int events);
-
-static void on_accept_timer(uv_timer_t *timer) {
-    struct server *server = timer->data;
-    if (server->listener.fd >= 0)
-        uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events) {
-    struct server *server = poll->data;
-    (void)events;
-    int fd = status < 0 ? -1 : accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-        gd_log(GD_LOG_WARNING, "no more clients for now: %s", strerror(errno));
-        uv_poll_stop(poll); // the client is still there, so the poll would fire again at once
-        uv_timer_start(&server->accept_timer, on_accept_timer, ACCEPT_PAUSE_MS, 0);
-    }
-    if (fd < 0)
-        return;
-    int result = add_session_consume(server, fd);
+static void take_client(void *context, int fd) {
+    int result = add_session_consume(context, fd);
     if (result < 0 && result != -EBADMSG)
         gd_log(GD_LOG_WARNING, "a client could not be served: %s", strerror(-result));
 }
 
 static int start_listening(struct server *server) {
-    struct gd_error error;
-    int result =
-        gd_listener_init(&server->listener, server->options->socket_path, &server->options->socket_rights, &error);
-    if (result < 0) {
-        gd_log(GD_LOG_ERROR, "%s", error.text);
+    const struct gd_server_options *options = server->options;
+    int result = gd_acceptor_listen(&server->acceptor, options->socket_path, &options->socket_rights);
+    if (result < 0)
         return result;
-    }
-    result = uv_poll_init(&server->loop, &server->listener_poll, server->listener.fd);
-    if (result < 0) {
-        gd_log(GD_LOG_ERROR, "cannot poll the socket: %s", strerror(-result));
-        gd_listener_deinit(&server->listener);
-        return result;
-    }
-    server->listener_poll.data = server;
-    uv_poll_start(&server->listener_poll, UV_READABLE, on_connection);
     gd_supervision_begin(&server->supervision);
-    gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->listener.path, server->options->workers,
-           server->options->kernels->name);
+    gd_log(GD_LOG_INFO, "listening at %s: %u workers, %s kernels", server->acceptor.listener.path, options->workers,
+           options->kernels->name);
     return 0;
 }
 
@@ -318,8 +279,7 @@ static void init_handles(struct server *server) {
     uv_prepare_start(&server->turn_begins, on_turn);
     uv_timer_init(&server->loop, &server->stop_timer);
     server->stop_timer.data = server;
-    uv_timer_init(&server->loop, &server->accept_timer);
-    server->accept_timer.data = server;
+    gd_acceptor_init(&server->acceptor, &server->loop, take_client, server);
     uv_timer_init(&server->loop, &server->deadline_timer);
     server->deadline_timer.data = server;
     gd_supervision_init(&server->supervision, &server->loop, &server->counters);
@@ -385,7 +345,7 @@ static int init(struct server *server) {
 }
 
 int gd_server_run(struct gd_server_options *options) {
-    struct server server = {.options = options, .listener = {.fd = -1, .lock = -1}};
+    struct server server = {.options = options};
 
     gd_log_set_level(options->log_level);
     int result = init(&server);

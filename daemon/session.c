@@ -107,7 +107,8 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
     session->peer = gd_connection_peer(fd);
     session->holdings = *holdings;
     *holdings = (struct gd_holdings){0};
-    session->deadline_ms = uv_now(host->loop) + HELLO_TIMEOUT_MS;
+    session->limit_ms = HELLO_TIMEOUT_MS;
+    session->deadline_ms = uv_now(host->loop) + session->limit_ms;
     *ret_session = session;
     return 0;
 }
@@ -287,12 +288,11 @@ uint64_t gd_session_check_deadline(struct gd_session *session) {
         return 1;
     }
     bool greeted = session->phase != SESSION_HELLO;
-    uint64_t limit_ms = greeted ? session->host->attach_timeout_ms : HELLO_TIMEOUT_MS;
-    uint64_t waited_ms = now_ms - session->deadline_ms + limit_ms;
+    uint64_t waited_ms = now_ms - session->deadline_ms + session->limit_ms;
     gd_session_refuse(session,
                       gd_error_set(&error, GD_ERROR_PROTOCOL, greeted ? "attach" : "hello",
                                    "%s has not come for %llu ms, the limit is %llu", greeted ? "Attach" : "hello",
-                                   (unsigned long long)waited_ms, (unsigned long long)limit_ms),
+                                   (unsigned long long)waited_ms, (unsigned long long)session->limit_ms),
                       &error);
     return UINT64_MAX;
 }

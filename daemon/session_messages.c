@@ -16,7 +16,8 @@ int gd_session_expect(struct gd_session *session, enum session_phase phase, cons
 
 // From now on the client has its time for what comes before Attached.
 static void begin_set_up(struct gd_session *session) {
-    session->deadline_ms = uv_now(session->host->loop) + session->host->attach_timeout_ms;
+    session->limit_ms = session->host->attach_timeout_ms;
+    session->deadline_ms = uv_now(session->host->loop) + session->limit_ms;
     session->overdue = false;
 }
 

@@ -53,6 +53,7 @@ struct gd_session {
     struct ucred peer;
     struct gd_holdings holdings; // what all of this is charged to
     uint64_t deadline_ms;        // of Hello, then of Attach; on the loop's clock
+    uint64_t limit_ms;           // how long it had until then: a reload changes that of others
     bool overdue;                // it was seen to pass
     uv_poll_t pidfd_poll;        // tells of the trainer's death even while a forked child holds its socket
     int pidfd;                   // -1: none

@@ -119,7 +119,7 @@ LAYERS = {
     "systemd": layer("daemon", "systemd systemd_none", "base", "systemd"),
     "wiring": layer(
         "daemon",
-        "config config_file holdings listener loop main metrics options reload reloader server session session_alerts "
+        "acceptor config config_file holdings listener loop main metrics options reload reloader server session session_alerts "
         "session_attach session_messages session_state session_status settings status supervision",
         "protocol base numbers arena kernels diagnostics frames inflater connection decode messages alert_texts memory files run replies systemd",
         "inih uv",

@@ -1,5 +1,6 @@
-// Preloaded into a daemon: files and directories whose name ends in ".hung" lie on a file system that never answers.
-// fstat and close on them do not return, nor does mkdirat, as in the kernel on a dead network mount.
+// Preloaded into a daemon: files and directories whose name ends in ".hung", or in ".hung.tmp", lie on a file system
+// that never answers. fstat and close on them do not return, nor does mkdirat, as in the kernel on a dead network
+// mount.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -9,6 +10,8 @@
 #include <unistd.h>
 
 static bool is_hung_name(const char *name, size_t bytes) {
+    if (bytes >= 4 && memcmp(name + bytes - 4, ".tmp", 4) == 0)
+        bytes -= 4;
     return bytes >= 5 && memcmp(name + bytes - 5, ".hung", 5) == 0;
 }
 

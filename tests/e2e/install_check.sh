@@ -80,6 +80,10 @@ read -ra static_flags <<<"$(gradientd_flags --static --cflags --libs)"
 cc -std=c11 -static -o "$work_dir/static" "$work_dir/trainer.c" "${static_flags[@]}" || fail 'linking statically'
 check static
 
+for program in gradientctl gradientd; do
+    [ -s "$root$prefix/share/bash-completion/completions/$program" ] || fail "no completion of $program is installed"
+done
+
 # Each man page is in the directory of its section, and man, where there is one, shows it without a complaint.
 for page in gradientctl.1 gradientd-client.3 gradientd.8; do
     man_page=$(find "$root$prefix" -path "*/man${page##*.}/$page")

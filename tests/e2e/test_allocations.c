@@ -3,6 +3,7 @@
 // preloaded. $GRADIENTD_TEST_STRIDE makes it skip some: n takes every n-th allocation.
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static bool launch(void) {
                                      "--runs-per-user=40", "--connections-per-user=40",
                                      "--fds-per-user=123", NULL};
     cr_assert_eq(setenv("STATE_DIRECTORY", state, 1), 0);
+    cr_assert_eq(setenv("CONFIGURATION_DIRECTORY", directory, 1), 0);
     cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
     daemon_process_launch(&daemon_process, directory, arguments, NULL);
     unsetenv("LD_PRELOAD");
@@ -325,6 +327,56 @@ Test(allocations, one_for_another_client) {
         }
     for (size_t i = 0; i < CLIENTS; i++)
         raw_client_close(&clients[i]);
+}
+
+// ---- While the configuration is read again
+// ---------------------------------------------------------------------------
+
+static bool has_reloaded(const void *context) {
+    const int64_t *times = context;
+    struct scratch_bytes log = scratch_read(daemon_process.log);
+    int64_t found = 0;
+    const uint8_t *end = log.data + log.bytes;
+    for (const uint8_t *at = log.data; (at = memmem(at, (size_t)(end - at), ": configuration", 15)); at++)
+        found++;
+    for (const uint8_t *at = log.data; (at = memmem(at, (size_t)(end - at), "cannot be read again", 20)); at++)
+        found++;
+    free(log.data);
+    return found >= *times;
+}
+
+static void write_limit(const char *path, const char *text) {
+    FILE *stream = fopen(path, "w");
+    cr_assert_not_null(stream);
+    fputs(text, stream);
+    fclose(stream);
+}
+
+// A reload for which there is no memory says so, and holds nothing afterwards.
+Test(allocations, one_of_a_reload_leaves_what_was) {
+    char path[PATH_BYTES];
+    bool failed = true;
+    snprintf(path, sizeof(path), "%s/gradientd.conf", directory);
+    write_limit(path, "[access]\nadmin-group =\n[metrics]\nmetrics-file = /m.prom\n");
+    cr_assert(launch());
+    write_limit(path, "[access]\nadmin-group = 1\n[metrics]\nmetrics-file = /m.prom\n");
+    daemon_fds = scratch_count_fds(daemon_process.pid);
+    int64_t n = 1;
+    for (; failed; n++) {
+        cr_assert_lt(n, ALLOCATIONS_MAX);
+        arm(n, 1);
+        cr_assert_eq(kill(daemon_process.pid, SIGHUP), 0);
+        cr_assert(scratch_wait_until(has_reloaded, &n, PATIENT), "allocation %lld: the log does not say", (long long)n);
+        failed = disarm();
+        expect_daemon_lives("reload", n);
+        daemon_process_expect_fds(&daemon_process, daemon_fds);
+    }
+    cr_log_info("%lld allocations", (long long)n - 1);
+    cr_expect_gt(n, 5);
+    struct scratch_bytes log = scratch_read(daemon_process.log);
+    cr_expect(memmem(log.data, log.bytes, "the one before stays: Cannot allocate memory", 44));
+    free(log.data);
+    cr_expect(run_session(&kinds[1], n, PATIENT), "it does not serve");
 }
 
 // ---- At start -------------------------------------------------------------------------------------------------------

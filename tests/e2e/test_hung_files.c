@@ -15,20 +15,26 @@
 
 static char directory[SCRATCH_PATH_BYTES];
 static struct daemon_process daemon_process;
+static size_t daemon_fds; // before there is anything that hangs
 
 static void set_up(void) {
-    char socket[DAEMON_PATH_BYTES];
+    char socket[DAEMON_PATH_BYTES], metrics[SCRATCH_PATH_BYTES + 16];
     scratch_make(directory);
+    snprintf(metrics, sizeof(metrics), "%s/metrics.hung", directory);
     cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
+    cr_assert_eq(setenv("CONFIGURATION_DIRECTORY", directory, 1), 0); // where there is no file yet
     snprintf(socket, sizeof(socket), "%s/socket", directory);
-    const char *const arguments[] = {"--socket", socket, "--workers", "2", "--fds-per-user", "12", NULL};
+    const char *const arguments[] = {
+        "--socket",           socket, "--workers", "2", "--fds-per-user", "12", "--metrics-file", metrics,
+        "--metrics-interval", "1",    NULL};
     daemon_process_launch(&daemon_process, directory, arguments, NULL);
     cr_assert(daemon_process_comes_up(&daemon_process));
     unsetenv("LD_PRELOAD");
 }
 
 static void tear_down(void) {
-    daemon_process_kill(&daemon_process);
+    if (daemon_process.pid > 0)
+        daemon_process_kill(&daemon_process);
     scratch_remove(directory);
 }
 
@@ -62,6 +68,25 @@ Test(hung_files, an_event_file_that_hangs_holds_up_its_run_alone) {
     close(fds[1]);
     raw_client_close(&client);
     expect_others_served();
+}
+
+static bool is_reading_hung(const void *context) {
+    (void)context;
+    return scratch_count_fds(daemon_process.pid) > daemon_fds;
+}
+
+Test(hung_files, a_configuration_that_hangs_holds_up_nobody, .timeout = 60) {
+    char path[SCRATCH_PATH_BYTES + 16];
+    close(open_hung());
+    snprintf(path, sizeof(path), "%s/gradientd.conf", directory);
+    cr_assert_eq(symlink("file.hung", path), 0);
+    daemon_fds = scratch_count_fds(daemon_process.pid);
+    cr_assert_eq(kill(daemon_process.pid, SIGHUP), 0);
+    cr_assert(scratch_wait_until(is_reading_hung, NULL, 20.0), "it does not read");
+    expect_others_served();
+    cr_assert_eq(kill(daemon_process.pid, SIGHUP), 0);
+    expect_others_served();
+    daemon_process_stop(&daemon_process);
 }
 
 // Attaches `memory` with an event file (consumed).
@@ -168,6 +193,23 @@ Test(hung_files, a_pidfd_that_is_none_holds_up_nobody) {
     cr_assert_str_eq(message->error->field, "pidfd");
     gradientd__daemon_message__free_unpacked(message, NULL);
     raw_client_close(&client);
+}
+
+static bool exists(const void *path) {
+    return access(path, F_OK) == 0;
+}
+
+// All tests have one. It holds up neither clients nor the daemon's end, but for a second.
+Test(hung_files, a_metrics_file_that_hangs_holds_up_nobody) {
+    char metrics[SCRATCH_PATH_BYTES + 24];
+    snprintf(metrics, sizeof(metrics), "%s/metrics.hung.tmp", directory);
+    expect_others_served();
+    cr_assert(scratch_wait_until(exists, metrics, 20.0), "nothing hangs");
+    double begun = scratch_now();
+    kill(daemon_process.pid, SIGTERM);
+    cr_expect_eq(daemon_process_wait_end(&daemon_process), 0);
+    cr_expect_lt(scratch_now() - begun, 5.0);
+    daemon_process_start(&daemon_process, directory);
 }
 
 // Threads that never come back from close() keep what they hold charged.

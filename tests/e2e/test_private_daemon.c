@@ -105,6 +105,28 @@ Test(private_daemon, serves_the_run_and_ends_with_it) {
     event_values_free(&values);
 }
 
+// As where the terminal goes, or an administrator means all daemons of the machine.
+Test(private_daemon, a_hangup_means_nothing_to_it) {
+    char path[512], alone[512];
+    struct gradientd_options options = private_options("hungup");
+    struct gradientd_run *run = trainer_open(&options);
+    snprintf(path, sizeof(path), "%s", gradientd_event_path(run));
+    pid_t pid = find_daemon();
+    for (int64_t step = 1; step <= 30; step++) {
+        cr_assert_eq(kill(pid, SIGHUP), 0);
+        trainer_submit_steps(run, step, step);
+    }
+    cr_expect_eq(find_daemon(), pid, "another daemon serves it");
+    trainer_close(run);
+
+    options = private_options("left_alone");
+    run = trainer_open(&options);
+    snprintf(alone, sizeof(alone), "%s", gradientd_event_path(run));
+    trainer_submit_steps(run, 1, 30);
+    trainer_close(run);
+    scratch_expect_same(path, alone);
+}
+
 Test(private_daemon, is_started_again_when_it_dies) {
     struct trainer_warnings warnings;
     struct gradientd_options options = trainer_options(NULL, directory, "restarted", &warnings);

@@ -127,14 +127,14 @@ def test_follows_the_terminal_s_size(daemon, top, tmp_path):
     trainers = train(daemon, tmp_path, **{f"run-{i:02}-{'x' * 60}": 1 for i in range(12)})
     terminal = top(daemon, columns=120, rows=40)
     terminal.wait_for(lambda text: len(names(last_frame(text))) == 12, "12 runs")
+
+    def fits(text, columns, rows):
+        lines = last_frame(text).split("\n")
+        return len(lines) == min(rows, 5 + len(trainers)) and 0 < max(map(len, lines)) <= columns
+
     for columns, rows in ((60, 12), (100, 10), (20, 4), (1, 1), (120, 40)):
         terminal.resize(columns, rows)
-
-        def fits(text):
-            lines = last_frame(text).split("\n")
-            return len(lines) == min(rows, 5 + len(trainers)) and 0 < max(map(len, lines)) <= columns
-
-        text = terminal.wait_for(lambda text: fits(text), f"{columns} x {rows}")
+        text = terminal.wait_for(lambda text, c=columns, r=rows: fits(text, c, r), f"{columns} x {rows}")
         assert rows < 7 or rows > 17 or f"\nand {len(trainers) - rows + 6} more" in last_frame(text)
     terminal.press("q")
     assert terminal.end() == (0, True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
@@ -200,6 +201,35 @@ def test_a_run_that_its_daemon_leaves(start_daemon, tmp_path):
     check_replays(recording, trainer.event_path.read_bytes(), tmp_path)
 
 
+REFUSED_CLIENT = """
+import os, sys
+import plain_client
+run = plain_client.Run(os.environ["GRADIENTD_SOCKET"], sys.argv[1], [("w", 50)], sys.argv[2])
+for step in range(1, 10):
+    run.snapshot(step, bytes(range(200)), 0.1, 1.7e9)
+try:
+    run.snapshot(int(sys.argv[3]), bytes(200), float(sys.argv[4]), 1.7e9)
+    run.scalars(10, 1.7e9, [("after", 1.0)])
+    run.close()
+except plain_client.DaemonError as error:
+    sys.exit(0)
+sys.exit("it was not refused")
+"""
+
+
+@pytest.mark.parametrize("transport", ["memory", "raw"])
+@pytest.mark.parametrize("step, rate", [(10, "nan"), (3, "0.1")], ids=["what decode refuses", "what the run refuses"])
+def test_a_run_that_the_daemon_refuses(step, rate, transport, daemon, tmp_path):
+    recording, path = tmp_path / "run.gz", tmp_path / "events"
+    client = [sys.executable, "-c", REFUSED_CLIENT, path, transport, str(step), rate]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
+    subprocess.run([*record_command(recording, daemon.socket), *client], check=True, env=environment)
+    wait_until(lambda: "ended after 9 snapshots" in daemon.messages(), END_SECONDS, "the daemon has ended the file")
+    end = read_recording(recording)[-1]
+    assert end["outcome"] == b"refused" and (b"learning_rate" if rate == "nan" else b"step is 3") in end["text"]
+    check_replays(recording, path.read_bytes(), tmp_path)
+
+
 def sent(record, run, stream):
     """What a trainer has sent of a stream, absent groups as None."""
     name = {"gradient": "gradients", "probe_gradient": "probe_gradients"}.get(stream, stream)
@@ -267,6 +297,7 @@ def test_several_runs_of_a_command(daemon, tmp_path):
     told = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert [one["file"] for one in told] == [str(recording), f"{recording}.2"]
     assert {one["run"]: one["snapshots"] for one in told} == {"a": 7, "b": 4000}
+    assert [(one["outcome"], one["whole"]) for one in told] == [("closed", True)] * 2
     for one in told:
         (path,) = (logs / one["run"]).iterdir()
         replay(one["file"], tmp_path / one["run"])
@@ -409,6 +440,74 @@ def test_signals_reach_the_command(number, daemon, tmp_path):
     process.send_signal(number)
     output, _ = process.communicate(timeout=END_SECONDS)
     assert output == b"hit\n" and process.returncode == 5
+
+
+def test_ctrl_c(daemon, tmp_path):
+    """From a terminal it comes to both, and to the command once."""
+    script = """if True:
+        import signal, sys
+        hits = []
+        signal.signal(signal.SIGINT, lambda *_: (hits.append(1), print("hit", flush=True)))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(len(hits)))
+        print("up", flush=True)
+        while True:
+            signal.pause()
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(build_path("ctl/gradientctl"),
+                 [*record_command(tmp_path / "run.gz", daemon.socket), sys.executable, "-c", script])  # fmt: skip
+    with os.fdopen(terminal, "r+b", buffering=0) as output:
+        assert output.readline() == b"up\r\n"
+        os.kill(pid, signal.SIGSTOP)  # so that the command has taken it before the recorder may do anything
+        output.write(b"\x03")
+        while b"hit" not in output.readline():
+            pass
+        os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGTERM)  # goes on to the command after all that came before
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_a_file_that_hangs(daemon, tmp_path):
+    """A pipe that nobody reads: the run is whole, and the recorder ends."""
+    run = adam()
+    records = records_of(run)
+    without = train(run, records, daemon.socket, tmp_path / "without").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    trainer = Trainer(run, None, tmp_path / "logs",
+                      command=record_command(tmp_path / "pipe", daemon.socket, "--force"))  # fmt: skip
+    trainer.send(records)
+    trainer.process.communicate(timeout=END_SECONDS)
+    os.close(reader)
+    trainer.messages.seek(0)
+    assert trainer.process.returncode == 1
+    assert b"the file system does not answer" in trainer.messages.read()
+    assert trainer.event_path.read_bytes() == without
+
+
+def test_closed_standard_descriptors(daemon, tmp_path):
+    """What is said about a second run, which has no file, is not written into the first one's."""
+    (tmp_path / "run.gz.2").write_bytes(b"precious")
+    steps, out = f'"{build_path("tests/steps")}"', f'"{tmp_path}/out"'
+    script = f'touch {out}; {{ echo 5; until grep -q step {out}; do :; done; {steps} b "{tmp_path}" </dev/null >&2; true; }} |'
+    script += f'{steps} a "{tmp_path}" >{out}'
+    command = ["sh", "-c", 'exec >&- 2>&-; exec "$@"', "sh", *record_command(tmp_path / "run.gz", daemon.socket)]
+    assert subprocess.run([*command, "sh", "-c", f"exec 2>/dev/null; {script}"], timeout=END_SECONDS).returncode == 1
+    assert (tmp_path / "run.gz.2").read_bytes() == b"precious"
+    replay(tmp_path / "run.gz", tmp_path / "replayed")
+    (path,) = (tmp_path / "a").iterdir()
+    assert (tmp_path / "replayed").read_bytes() == path.read_bytes()
+
+
+def test_the_daemon_is_found_as_clients_find_it(daemon, tmp_path):
+    command = [build_path("ctl/gradientctl"), "record", tmp_path / "run.gz", "--", build_path("tests/steps"), "run", tmp_path]
+    for environment in ({"GRADIENTD_SOCKET": str(daemon.socket)}, {"XDG_RUNTIME_DIR": str(tmp_path)}):
+        (tmp_path / "gradientd").mkdir(exist_ok=True)
+        (tmp_path / "gradientd" / "socket").unlink(missing_ok=True)
+        (tmp_path / "gradientd" / "socket").symlink_to(daemon.socket)
+        subprocess.run(command, input=b"3\n", check=True, env=environment, stdout=subprocess.DEVNULL)
+        (tmp_path / "run.gz").unlink()
 
 
 def test_a_recorder_that_is_killed(daemon, tmp_path):

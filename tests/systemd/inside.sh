@@ -128,6 +128,36 @@ check_state_directory() {
     ok 'a run without a logdir lies in the state directory'
 }
 
+# expect_in WHAT TEXT PART
+expect_in() {
+    [[ $2 == *"$3"* ]] || fail "$1 has no '$3': $2"
+}
+
+check_gradientctl() {
+    local text status=0
+    train watched "$logdir"
+    go_to 100
+    text=$(as_user "$alice" gradientctl status watched) || fail "gradientctl status: $text"
+    expect_in 'the status' "$text" '100, 100 snapshots, 0 skipped'
+    expect_in 'the status' "$text" "pid $trainer_pid, user"
+    ! as_user "$bob" gradientctl status watched >/dev/null 2>&1 || fail 'another user sees the run'
+    ok 'gradientctl status tells a user of its own run alone'
+
+    text=$(as_user "$alice" gradientctl doctor) || fail "gradientctl doctor: $text"
+    text=$(gradientctl doctor) || fail "gradientctl doctor: $text"
+    expect_in 'doctor' "$text" 'gradientd.socket is disabled and active, gradientd.service active'
+    expect_in 'doctor' "$text" "gradientctl of $(gradientctl --version | cut -d' ' -f2)"
+    expect_in 'doctor' "$text" 'libgradientd.so.'
+    finish
+    systemctl stop gradientd.socket "$service"
+    text=$(gradientctl doctor) || status=$?
+    expect 'the exit status of doctor without a socket' "$status" 1
+    expect_in 'doctor' "$text" "no daemon at $socket (by default): there is no such file"
+    expect_in 'doctor' "$text" 'systemctl enable --now gradientd.socket'
+    systemctl start gradientd.socket
+    ok 'gradientctl doctor asks systemd'
+}
+
 # The trainer lives, its file is complete up to the last step, and the service comes again with the next connection.
 check_stop() {
     local pid
@@ -188,6 +218,7 @@ check_socket
 check_logdir
 check_confinement
 check_state_directory
+check_gradientctl
 check_stop
 check_restart
 check_crash

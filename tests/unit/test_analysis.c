@@ -121,6 +121,21 @@ static bool same_sums(const struct gd_step_sums *a, const struct gd_step_sums *b
            same_bits(a->squared_norm_past, b->squared_norm_past, GD_LAG_MAX);
 }
 
+// ---- Progress -------------------------------------------------------------------------------------------------------
+
+// Small groups count together.
+Test(analysis, parts_tell_how_they_get_on) {
+    struct rig rig = rig_new(GD_RULE_ADAM);
+    const struct turn turn = {.present = ALL_PRESENT};
+    _Atomic uint64_t progress = 0;
+    rig_start(&rig);
+    rig_step(&rig, &turn, 1); // to nobody
+    gd_analysis_set_progress(rig.analysis, &progress);
+    rig_step(&rig, &turn, 1);
+    cr_expect_eq(progress, rig.open_run->elements / GD_CHUNK_ELEMS, "%llu", (unsigned long long)progress);
+    rig_free(&rig);
+}
+
 // ---- Parts ----------------------------------------------------------------------------------------------------------
 
 static const struct turn turns[] = {
