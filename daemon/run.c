@@ -113,7 +113,8 @@ static int start_file_consume(struct gd_run *run, const struct gd_run_attachment
                               const struct gd_memory_restored *restored) {
     struct gd_event_file_options options = {
         .fd = attachment->event_fd,
-        .place = {attachment->state_directory, attachment->uid, attachment->pid, run->open_run->run, run->event_name},
+        .place = {attachment->state_directory, attachment->uid, attachment->pid, attachment->admin_group,
+                  run->open_run->run, run->event_name},
         .outbox = run->memory.base + run->layout.outbox_offset,
         .outbox_bytes = run->layout.outbox_bytes,
         .step_records_max = run->layout.step_records_max,

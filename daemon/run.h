@@ -106,6 +106,7 @@ struct gd_run_attachment {
     uid_t uid;             // of the client, like the pid
     pid_t pid;
     const char *state_directory; // borrowed, NULL: there is none
+    gid_t admin_group;           // see gd_event_place
     const struct gd_kernels *kernels;
     struct gd_thread_counters *counters; // NULL: nobody counts
     void (*notify)(void *context);       // see event_file.h

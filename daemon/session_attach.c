@@ -105,6 +105,7 @@ int gd_session_attach(struct gd_session *session, const struct gd_attach *attach
         .uid = session->peer.uid,
         .pid = session->peer.pid,
         .state_directory = session->host->state_directory,
+        .admin_group = session->host->admin_group,
         .kernels = session->host->kernels,
         .counters = &session->host->counters->threads,
         .notify = session->host->notify,

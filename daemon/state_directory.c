@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +11,21 @@
 #include <unistd.h>
 
 #include "event_path.h"
+#include "folder_acl.h"
+#include "log.h"
 #include "text.h"
 
 enum {
     DIRECTORY_MODE = 0700, // gradients tell about the data they came from: a user's runs are no other user's business
     FILE_MODE = 0600,
+    SHARED_MODE = 0755, // of a state directory that others pass through to their folders
+};
+
+// A directory on the way to the place's file, and the rights of what is created in it.
+struct way {
+    int directory; // a descriptor, or a negative errno
+    mode_t directory_mode;
+    mode_t file_mode;
 };
 
 // Absolute, as the XDG specification wants it; anything else counts as not set.
@@ -43,12 +54,12 @@ int gd_state_directory_default(char **ret_path) {
     return -ENOMEM;
 }
 
-static int open_state_directory(const char *path) {
+static int open_state_directory(const char *path, mode_t mode) {
     int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 || errno != ENOENT)
         return fd < 0 ? -errno : fd;
     char *missing = strdup(path);
-    int result = missing ? gd_event_path_make_directories(missing, DIRECTORY_MODE) : -ENOMEM;
+    int result = missing ? gd_event_path_make_directories(missing, mode) : -ENOMEM;
     free(missing);
     if (result < 0)
         return result;
@@ -56,59 +67,78 @@ static int open_state_directory(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
-// Goes from `directory`, which is closed, into the one called `name` there, creating it if need be.
-static int enter_consume(int directory, const char *name) {
-    int fd = -1;
-    if (mkdirat(directory, name, DIRECTORY_MODE) == 0 || errno == EEXIST)
+// Goes on into the directory called `name`, creating it if need be; the one before it is closed.
+static void enter(struct way *way, const char *name) {
+    int fd = -1, directory = way->directory;
+    if (directory < 0)
+        return;
+    if (mkdirat(directory, name, way->directory_mode) == 0 || errno == EEXIST)
         fd = openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int result = fd < 0 ? -errno : fd;
+    way->directory = fd < 0 ? -errno : fd;
     close(directory);
-    return result;
 }
 
-// Enters each component of `path`, which is relative; `directory` is closed.
-static int enter_path_consume(int directory, const char *path) {
+// Enters each component of `path`, which is relative.
+static void enter_path(struct way *way, const char *path) {
     char name[NAME_MAX + 1];
-    while (*path && directory >= 0) {
+    while (*path && way->directory >= 0) {
         size_t bytes = strcspn(path, "/");
         snprintf(name, sizeof(name), "%.*s", (int)bytes, path);
-        directory = enter_consume(directory, name);
+        enter(way, name);
         path += bytes + (path[bytes] == '/');
     }
-    return directory;
 }
 
-// The directory of the place's files, as a descriptor; or a negative errno.
-static int open_directory(const struct gd_event_place *place) {
+// Lets the user, who is not the daemon's, and the admin group read what is below this folder of theirs.
+static void share(struct way *way, const struct gd_event_place *place) {
+    int result = gd_folder_acl_share(way->directory, place->uid, place->admin_group);
+    if (result < 0) {
+        gd_log(GD_LOG_WARNING, "run %s: uid %u will not be able to read its event file: no ACL can be set: %s",
+               place->run, (unsigned)place->uid, strerror(-result));
+        return;
+    }
+    way->directory_mode = GD_FOLDER_DIRECTORY_MODE;
+    way->file_mode = GD_FOLDER_FILE_MODE;
+}
+
+// To the directory of the place's files.
+static struct way open_way(const struct gd_event_place *place) {
     char user[16];
-    int directory = open_state_directory(place->state_directory);
-    if (directory < 0)
-        return directory;
+    bool others = place->uid != geteuid();
+    struct way way = {
+        .directory = open_state_directory(place->state_directory, others ? SHARED_MODE : DIRECTORY_MODE),
+        .directory_mode = DIRECTORY_MODE,
+        .file_mode = FILE_MODE,
+    };
     snprintf(user, sizeof(user), "%u", (unsigned)place->uid);
-    return enter_path_consume(enter_consume(directory, user), place->run);
+    enter(&way, user);
+    if (others && way.directory >= 0)
+        share(&way, place);
+    enter_path(&way, place->run);
+    return way;
 }
 
-static int open_or_create(const struct gd_event_place *place, int directory, double now,
+static int open_or_create(const struct gd_event_place *place, const struct way *way, double now,
                           char ret_name[GD_EVENT_NAME_BYTES]) {
     if (!*place->name)
-        return gd_event_path_create(directory, now, place->pid, FILE_MODE, ret_name);
+        return gd_event_path_create(way->directory, now, place->pid, way->file_mode, ret_name);
     snprintf(ret_name, GD_EVENT_NAME_BYTES, "%s", place->name);
-    int fd = openat(directory, place->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+    int fd = openat(way->directory, place->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, way->file_mode);
     return fd < 0 ? -errno : fd;
 }
 
 static int open_file(const struct gd_event_place *place, double now, char **ret_path) {
     char name[GD_EVENT_NAME_BYTES];
-    int directory = open_directory(place);
-    if (directory < 0)
-        return directory;
-    int fd = open_or_create(place, directory, now, name);
+    struct way way = open_way(place);
+    if (way.directory < 0)
+        return way.directory;
+    int fd = open_or_create(place, &way, now, name);
     if (fd >= 0 && asprintf(ret_path, *place->run ? "%s/%u/%s/%s" : "%s/%u%s/%s", place->state_directory,
                             (unsigned)place->uid, place->run, name) < 0) {
         close(fd);
         fd = -ENOMEM;
     }
-    close(directory);
+    close(way.directory);
     return fd;
 }
 

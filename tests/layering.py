@@ -26,6 +26,8 @@ LIBRARIES = {
     "png.h": "png",
     "ini.h": "inih",
     "systemd/sd-daemon.h": "systemd",
+    "acl/libacl.h": "acl",
+    "sys/acl.h": "acl",
     "example.pb-c.h": "protobuf",
     "gradientd.pb-c.h": "protobuf",
     "tensorboard.pb-c.h": "protobuf",
@@ -70,7 +72,7 @@ LAYERS = {
     ),
     # writing
     "event": layer("daemon", "event event_record event_tensor", "base names", "protobuf"),
-    "files": layer("daemon", "event_file event_output event_repair state_directory", "base"),
+    "files": layer("daemon", "event_file event_output event_repair folder_acl folder_acl_none state_directory", "base", "acl"),
     # images: numbers in, the bytes of a PNG file out
     "images": layer("daemon", "heatmap png_image", libraries="png zlib"),
     # listening: bytes and descriptors, and the plain structs they become

@@ -23,7 +23,7 @@ verify() {
     local dir=$1 status=0
     shift
     # in the place where it is installed now, the program is there to be checked
-    sed -i "s#^ExecStart=$prefix/#ExecStart=$root$prefix/#" "$dir/gradientd.service"
+    sed -i "s#^\(Exec[A-Z][a-z]*\)=$prefix/#\1=$root$prefix/#" "$dir/gradientd.service"
     grep -q "^ExecStart=$root$prefix/bin/gradientd\$" "$dir/gradientd.service" || fail "no program in $dir"
     systemd-analyze verify --man=no "$@" "$dir/gradientd.socket" "$dir/gradientd.service" \
         >"$work_dir/verify.log" 2>&1 || status=$?
@@ -39,4 +39,11 @@ meson install -C "$build_dir" --no-rebuild --destdir "$root" >"$work_dir/install
 }
 verify "$root$prefix/lib/systemd/system"
 XDG_RUNTIME_DIR=$work_dir verify "$root$prefix/lib/systemd/user" --user
-[[ -s $root$prefix/lib/sysusers.d/gradientd.conf ]] || fail 'no sysusers.d/gradientd.conf is installed'
+for kind in sysusers tmpfiles; do
+    [[ -s $root$prefix/lib/$kind.d/gradientd.conf ]] || fail "no $kind.d/gradientd.conf is installed"
+done
+systemd-analyze security --offline=true --threshold=15 --no-pager "$root$prefix/lib/systemd/system/gradientd.service" \
+    >"$work_dir/security.log" 2>&1 || {
+    cat "$work_dir/security.log" >&2
+    fail 'systemd-analyze security finds the service exposed'
+}

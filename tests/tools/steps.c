@@ -1,5 +1,6 @@
 // A trainer that goes on when it is told to: reads step numbers from stdin, a line each, submits all steps up to there
-// and prints `step N`. The end of the input closes the run. Finds the daemon where every client looks for it.
+// and prints `step N`. The end of the input closes the run. Finds the daemon where every client looks for it. Wall
+// times go by the step's number, so that the files of two such runs of one name have the same bytes.
 //
 //     steps RUN [LOGDIR]
 //
@@ -12,6 +13,7 @@
 enum { ELEMENTS = 100 };
 
 static const double MAX_STALL_SECONDS = 20.0;
+static const double WALL_TIME = 1.7e9; // of the file's first records
 
 static int fail(const char *what, const char *text) {
     fprintf(stderr, "steps: %s: %s\n", what, text);
@@ -30,6 +32,7 @@ static struct gradientd_run *open_run(const char *name, const char *logdir) {
     options.n_parameter_groups = 1;
     options.optimizer.rule = GRADIENTD_ADAM;
     options.max_stall = MAX_STALL_SECONDS;
+    options.wall_time = WALL_TIME;
 
     struct gradientd_run *run;
     struct gradientd_error error;
@@ -44,7 +47,12 @@ static int submit(struct gradientd_run *run, long step) {
     const double learning_rate = 1e-3;
     for (int i = 0; i < ELEMENTS; i++)
         gradient[i] = (float)((step * 7 + i * 3) % 11 - 5) + 0.25f;
-    return gradientd_submit(run, &(struct gradientd_step){.step = step, .learning_rates = &learning_rate}, gradients);
+    const struct gradientd_step described = {
+        .step = step,
+        .wall_time = WALL_TIME + (double)step,
+        .learning_rates = &learning_rate,
+    };
+    return gradientd_submit(run, &described, gradients);
 }
 
 int main(int argc, char **argv) {

@@ -53,6 +53,7 @@ int attach(void) {
         .memory_fd = dup(memory_fd),
         .event_fd = state_directory ? -1 : dup(event_fd),
         .state_directory = state_directory,
+        .admin_group = (gid_t)-1,
         .fds = &fds,
         .uid = geteuid(),
         .kernels = &gd_kernels_scalar,

@@ -20,11 +20,13 @@ enum { PATH_BYTES = 256, WALK_FDS = 16 };
 static const double now = 1700000000.75;
 
 static char directory[] = "/tmp/gradientd-test-XXXXXX";
+static uid_t user; // whose file it is
 static int fds;
 
 static void set_up(void) {
     cr_assert_not_null(mkdtemp(directory));
     umask(0); // so that the modes are what was asked for
+    user = 1000;
     fds = count_fds();
 }
 
@@ -49,9 +51,10 @@ static const char *below(const char *rest) {
     return path;
 }
 
-// Creates a file of user 1000, process 77; the caller frees *ret_path and closes the descriptor.
+// Creates a file of the user's, process 77; the caller frees *ret_path and closes the descriptor.
 static int create(const char *state_directory, const char *run, char **ret_path, struct gd_error *ret_error) {
-    struct gd_event_place place = {.state_directory = state_directory, .uid = 1000, .pid = 77, .run = run, .name = ""};
+    struct gd_event_place place = {
+        .state_directory = state_directory, .uid = user, .pid = 77, .admin_group = (gid_t)-1, .run = run, .name = ""};
     *ret_error = (struct gd_error){.field = "", .text = ""};
     *ret_path = NULL;
     return gd_state_directory_open_file(&place, now, ret_path, ret_error);
@@ -78,14 +81,23 @@ static mode_t mode_of(const char *path) {
     return status.st_mode & 07777;
 }
 
-Test(state_directory, a_file_lies_in_its_users_folder_and_is_nobody_elses_business) {
+Test(state_directory, a_file_lies_in_its_users_folder) {
     char state[PATH_BYTES];
     snprintf(state, sizeof(state), "%s", below("var/lib/gradientd")); // all of it is missing
-    char *path =
-        create_good(state, "vision/run-1", "var/lib/gradientd/1000/vision/run-1/events.out.tfevents.1700000000.");
+    free(create_good(state, "vision/run-1", "var/lib/gradientd/1000/vision/run-1/events.out.tfevents.1700000000."));
+    cr_expect_eq(mode_of(state), 0755, "its user gets through");
+}
+
+Test(state_directory, what_ones_own_daemon_keeps_is_nobody_elses_business) {
+    char state[PATH_BYTES], folder[PATH_BYTES * 2], run[PATH_BYTES * 2 + 8];
+    snprintf(state, sizeof(state), "%s", below("state"));
+    user = geteuid();
+    snprintf(folder, sizeof(folder), "%s/%u", state, (unsigned)user);
+    snprintf(run, sizeof(run), "%s/run", folder);
+    char *path = create_good(state, "run", "state/");
     cr_expect_eq(mode_of(path), 0600);
-    cr_expect_eq(mode_of(below("var/lib/gradientd/1000/vision/run-1")), 0700);
-    cr_expect_eq(mode_of(below("var/lib/gradientd/1000")), 0700);
+    cr_expect_eq(mode_of(run), 0700);
+    cr_expect_eq(mode_of(folder), 0700);
     cr_expect_eq(mode_of(state), 0700);
     free(path);
 }
@@ -185,12 +197,13 @@ Test(state_directory, its_default_follows_the_environment) {
 Test(state_directory, the_file_of_a_resumed_run_is_opened_again) {
     char *path, *again;
     struct gd_error error;
+    user = geteuid();
     int fd = create(directory, "run", &path, &error);
     cr_assert_geq(fd, 0, "%s", error.text);
     cr_assert_eq(write(fd, "records", 7), 7);
     close(fd);
 
-    struct gd_event_place place = {.state_directory = directory, .uid = 1000, .pid = 78, .run = "run"};
+    struct gd_event_place place = {.state_directory = directory, .uid = user, .pid = 78, .run = "run"};
     place.name = strrchr(path, '/') + 1;
     fd = gd_state_directory_open_file(&place, now, &again, &error);
     cr_assert_geq(fd, 0, "%s", error.text);
