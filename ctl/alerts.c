@@ -45,8 +45,8 @@ static void print_event(const struct follower *follower, const char *event, cons
 
 static void print_missed(const struct follower *follower, uint64_t count, bool all_seen) {
     char text[128];
-    snprintf(text, sizeof(text), "%s%" PRIu64 " alerts%s are not kept any more", all_seen ? "" : "up to ", count,
-             all_seen ? "" : " of all users");
+    snprintf(text, sizeof(text), "alerts%s that are not kept any more: %s%" PRIu64, all_seen ? "" : " of all users",
+             all_seen ? "" : "up to ", count);
     print_event(follower, "missed", text);
 }
 

@@ -17,15 +17,15 @@ enum { FULL_PERCENT = 90 }; // of a quota: the next run may be the one too many
 struct quota {
     const char *check; // the finding's name
     const char *unit;
-    const char *option; // of the daemon, which sets the limit
+    const char *key; // of gradientd.conf, which sets the limit
 };
 
 static void check_quota(struct gd_checkup *checkup, const struct quota *quota, uint64_t held, uint64_t most) {
     char advice[160];
     bool full = most > 0 && (double)held >= (double)most * FULL_PERCENT / 100;
     enum gd_verdict verdict = most > 0 && held >= most ? GD_VERDICT_PROBLEM : full ? GD_VERDICT_WARNING : GD_VERDICT_OK;
-    snprintf(advice, sizeof(advice), "end runs that are not needed (gradientctl status), or have %s raised",
-             quota->option);
+    snprintf(advice, sizeof(advice),
+             "end runs that are not needed (gradientctl status), or have %s raised in gradientd.conf(5)", quota->key);
     gd_checkup_add(checkup, quota->check, verdict, verdict == GD_VERDICT_OK ? NULL : advice,
                    "user %u holds %" PRIu64 " of %" PRIu64 " %s", geteuid(), held, most, quota->unit);
 }
@@ -39,12 +39,12 @@ static void check_quotas(struct gd_checkup *checkup) {
     for (size_t i = 0; i < status->n_users; i++)
         if (status->users[i]->uid == geteuid())
             held = status->users[i];
-    check_quota(checkup, &(struct quota){"quota-memory", "bytes", "--memory-per-user"}, held->memory_bytes,
+    check_quota(checkup, &(struct quota){"quota-memory", "bytes", "memory-per-user"}, held->memory_bytes,
                 most->memory_bytes);
-    check_quota(checkup, &(struct quota){"quota-runs", "runs", "--runs-per-user"}, held->runs, most->runs);
-    check_quota(checkup, &(struct quota){"quota-connections", "connections", "--connections-per-user"},
-                held->connections, most->connections);
-    check_quota(checkup, &(struct quota){"quota-fds", "descriptors", "--fds-per-user"}, held->fds, most->fds);
+    check_quota(checkup, &(struct quota){"quota-runs", "runs", "runs-per-user"}, held->runs, most->runs);
+    check_quota(checkup, &(struct quota){"quota-connections", "connections", "connections-per-user"}, held->connections,
+                most->connections);
+    check_quota(checkup, &(struct quota){"quota-fds", "descriptors", "fds-per-user"}, held->fds, most->fds);
 }
 
 // The soft limit on open files in /proc/PID/limits; 0: not known, or none.

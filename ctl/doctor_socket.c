@@ -114,13 +114,13 @@ static void check_directory(struct gd_checkup *checkup) {
 static const char *advice_for_refusal(int code) {
     switch (code) {
     case GRADIENTD__ERROR_CODE__FORBIDDEN:
-        return "have this user named by --allow-users, or one of its groups by --allow-groups, or log in again after "
-               "becoming a member of a group";
+        return "have it named by allow-users, or one of its groups by allow-groups, in gradientd.conf(5), or log in "
+               "again after becoming a member of a group";
     case GRADIENTD__ERROR_CODE__UNSUPPORTED:
     case GRADIENTD__ERROR_CODE__PROTOCOL:
         return "gradientctl and the daemon are of different versions: restart the daemon after an upgrade";
     case GRADIENTD__ERROR_CODE__QUOTA:
-        return "end what this user does not need, or have the limit raised (gradientd --help)";
+        return "end what this user does not need, or have the limit raised in gradientd.conf(5)";
     default:
         return "see the daemon's log";
     }

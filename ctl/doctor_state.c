@@ -49,7 +49,7 @@ void gd_doctor_check_state_directory(struct gd_checkup *checkup) {
     struct stat status;
     if (!directory || !*directory) {
         gd_checkup_add(checkup, "state-directory", GD_VERDICT_WARNING,
-                       "start the daemon with --state-directory, or give every run a logdir",
+                       "set state-directory in gradientd.conf(5), or give every run a logdir",
                        "the daemon has no state directory: runs without a logdir are refused");
         return;
     }

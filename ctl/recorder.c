@@ -128,7 +128,7 @@ bool gd_recorder_finish(struct gd_recorder *recorder, bool json) {
     struct gd_run_recording *recording = turn(recorder->recordings);
     while (recording) {
         struct gd_run_recording *next = recording->next;
-        gd_run_recording_end(recording, GD_RECORDED_LEFT, NULL);
+        gd_run_recording_close(recording);
         (json ? print_json : print_line)(recording);
         whole = whole && recording->fault[0] == '\0';
         gd_run_recording_free(recording);

@@ -296,10 +296,16 @@ int gd_recording_writer_add(struct gd_recording_writer *writer, const struct gd_
     return 0;
 }
 
-int gd_recording_writer_close(struct gd_recording_writer *writer) {
+void gd_recording_writer_finish(struct gd_recording_writer *writer) {
     pthread_mutex_lock(&writer->mutex);
     writer->closing = true;
     pthread_cond_broadcast(&writer->changed);
+    pthread_mutex_unlock(&writer->mutex);
+}
+
+int gd_recording_writer_close(struct gd_recording_writer *writer) {
+    gd_recording_writer_finish(writer);
+    pthread_mutex_lock(&writer->mutex);
     bool done = wait_while(writer, is_at_work);
     writer->left = !done;
     int failure = writer->failure;

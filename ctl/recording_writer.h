@@ -21,5 +21,9 @@ __attribute__((warn_unused_result)) int gd_recording_writer_new(const char *path
 __attribute__((warn_unused_result)) int gd_recording_writer_add(struct gd_recording_writer *writer,
                                                                 const struct gd_recorded *recorded);
 
-// Ends the file and frees the writer; one that has hung is left behind. Returns 0, or the first failure.
+// Nothing more will be added: the rest is written and the file ended, without waiting for it.
+void gd_recording_writer_finish(struct gd_recording_writer *writer);
+
+// Waits until the file has ended and frees the writer; one that has hung is left behind. Returns 0, or the first
+// failure.
 __attribute__((warn_unused_result)) int gd_recording_writer_close(struct gd_recording_writer *writer);

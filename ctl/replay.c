@@ -182,10 +182,8 @@ static int take_submission(struct job *job, const struct gd_recorded *recorded) 
 static int take_end(struct job *job, const struct gd_recorded *recorded) {
     struct gd_recorded none;
     job->outcome = recorded->outcome;
-    if (job->refused_number > 0 && job->outcome != GD_RECORDED_REFUSED && job->outcome != GD_RECORDED_TRAINER_GONE) {
-        job->reader.number = job->refused_number;
-        return blame_record(job, job->refusal);
-    }
+    if (job->refused_number > 0 && job->outcome != GD_RECORDED_REFUSED && job->outcome != GD_RECORDED_TRAINER_GONE)
+        return -EBADMSG;
     if (job->outcome == GD_RECORDED_REFUSED)
         fprintf(stderr, "gradientctl replay: %s: note: the daemon refused the run in the end: %.*s\n", job->path,
                 (int)recorded->text.bytes, recorded->text.data ? (const char *)recorded->text.data : "");
@@ -239,6 +237,14 @@ static void print_result(const struct job *job, bool whole) {
     printf(",\"whole\":%s}\n", whole ? "true" : "false");
 }
 
+// The run refused a message, and its end does not say that the daemon did.
+static void blame_refusal(struct job *job) {
+    if (job->refused_number == 0)
+        return;
+    job->reader.number = job->refused_number;
+    (void)blame_record(job, job->refusal);
+}
+
 // Replays what can be. Returns the exit status.
 static int replay(struct job *job) {
     int result = read_head(job);
@@ -249,6 +255,8 @@ static int replay(struct job *job) {
     result = take_records(job);
     if (result == -ETIMEDOUT) // it was waited for already
         return GD_EXIT_DAMAGE;
+    if (result < 0)
+        blame_refusal(job);
     bool open_ended = !job->ended || job->outcome == GD_RECORDED_LEFT;
     int end = gd_replay_end(&job->replay, open_ended);
     if (end < 0)

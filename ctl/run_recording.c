@@ -124,7 +124,7 @@ static const enum gd_recorded_kind kinds[] = {
 
 void gd_run_recording_take(struct gd_run_recording *recording, const struct gd_submission *submission,
                            struct gd_recorded_bytes message, struct gd_recorded_bytes payload) {
-    if (!recording->writer || recording->fault[0] != '\0' || submission->sequence <= recording->sequence)
+    if (recording->ended || recording->fault[0] != '\0' || submission->sequence <= recording->sequence)
         return;
     if (submission->sequence != recording->sequence + 1) {
         gd_run_recording_fail(recording, "message %" PRIu64 " came after message %" PRIu64, submission->sequence,
@@ -148,8 +148,9 @@ void gd_run_recording_take(struct gd_run_recording *recording, const struct gd_s
 }
 
 void gd_run_recording_end(struct gd_run_recording *recording, enum gd_recorded_outcome outcome, const char *text) {
-    if (!recording->writer)
+    if (recording->ended)
         return;
+    recording->ended = true;
     recording->outcome = outcome;
     if (recording->fault[0] == '\0') {
         struct gd_recorded end = {.kind = GD_RECORDED_END, .outcome = outcome};
@@ -157,17 +158,23 @@ void gd_run_recording_end(struct gd_run_recording *recording, enum gd_recorded_o
             end.text = bytes_of(text);
         add(recording, &end);
     }
-    check_failure(recording, gd_recording_writer_close(recording->writer));
-    recording->writer = NULL;
+    gd_recording_writer_finish(recording->writer);
     struct gd_memory_id id = recording->memory.id;
     gd_memory_view_deinit(&recording->memory); // its pages are the job's, and go when nobody maps them
     recording->memory.id = id;
 }
 
+void gd_run_recording_close(struct gd_run_recording *recording) {
+    gd_run_recording_end(recording, GD_RECORDED_LEFT, NULL);
+    if (recording->writer)
+        check_failure(recording, gd_recording_writer_close(recording->writer));
+    recording->writer = NULL;
+}
+
 void gd_run_recording_free(struct gd_run_recording *recording) {
     if (!recording)
         return;
-    gd_run_recording_end(recording, GD_RECORDED_LEFT, NULL);
+    gd_run_recording_close(recording);
     gd_opening_deinit(&recording->opening);
     free(recording->path);
     free(recording);

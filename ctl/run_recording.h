@@ -35,6 +35,7 @@ struct gd_run_recording {
     struct gd_run_recording *next;      // of its owner
     char *path;                         // owned
     struct gd_recording_writer *writer; // owned, NULL: the file is closed
+    bool ended;                         // it has all that there will be
     struct gd_opening opening;
     struct gd_memory_view memory;
     uint64_t sequence;       // of what was recorded last
@@ -54,12 +55,15 @@ struct gd_run_recording *gd_run_recording_new_consume(char *path, struct gd_reco
 void gd_run_recording_take(struct gd_run_recording *recording, const struct gd_submission *submission,
                            struct gd_recorded_bytes message, struct gd_recorded_bytes payload);
 
-// Ends the file; `text` is of an Error, or NULL. Once it has ended, nothing is done.
+// Nothing more comes; `text` is of an Error, or NULL. The file is ended meanwhile, if it has not been before.
 void gd_run_recording_end(struct gd_run_recording *recording, enum gd_recorded_outcome outcome, const char *text);
 
 // Says why the recording is not whole. The first reason counts, and is said on standard error.
 __attribute__((format(printf, 2, 3))) void gd_run_recording_fail(struct gd_run_recording *recording, const char *format,
                                                                  ...);
 
-// Ends it as left, where it has not ended. NULL is allowed.
+// Waits until the file has ended, as left where nothing else has ended it.
+void gd_run_recording_close(struct gd_run_recording *recording);
+
+// Closes it first. NULL is allowed.
 void gd_run_recording_free(struct gd_run_recording *recording);

@@ -22,7 +22,7 @@ static inline void gd_progress_tell(_Atomic uint64_t *progress) {
         atomic_fetch_add_explicit(progress, 1, memory_order_relaxed);
 }
 
-// The loop's thread alone counts, but for `threads`.
+// What the loop's thread counts.
 struct gd_counters {
     uint64_t connections; // that were accepted
     uint64_t runs;        // that were attached
@@ -32,7 +32,6 @@ struct gd_counters {
     uint64_t analysis_ns;             // of all workers
     uint64_t refused[GD_ERROR_CODES]; // by enum gd_error_code
     uint64_t metrics_skipped;         // times that the metrics file was not written, the one before being under way
-    struct gd_thread_counters threads;
 };
 
 // The counters and the rest at one moment. The strings are borrowed.
@@ -48,6 +47,6 @@ struct gd_daemon_status {
     uint64_t resident_bytes;
     uint64_t event_bytes;
     uint64_t write_errors;
-    uint64_t alerts;             // of all runs, as they are numbered
-    struct gd_counters counters; // without `threads`
+    uint64_t alerts; // of all runs, as they are numbered
+    struct gd_counters counters;
 };

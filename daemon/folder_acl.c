@@ -25,7 +25,7 @@ static acl_t new_acl(uid_t uid, gid_t admin_group, const char *owner, const char
     return acl_from_text(text);
 }
 
-// `file` may lack the second ACL then.
+// deinit_rights() is due whatever it returns.
 static int init_rights(struct rights *rights, uid_t uid, gid_t admin_group) {
     rights->file = NULL;
     rights->directory = new_acl(uid, admin_group, "rwx", "r-x");

@@ -171,12 +171,12 @@ int gd_listener_init(struct gd_listener *listener, const char *path, const struc
     if (result > 0 && path) {
         close(fd);
         result = gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
-                              "systemd passed a socket, and --socket is %s: only one can be served", path);
+                              "systemd passed a socket, and another is set, socket %s: only one can be served", path);
     } else if (result > 0 && (rights->mode >= 0 || rights->group != (gid_t)-1)) {
         close(fd);
         result = gd_error_set(ret_error, GD_ERROR_INVALID, "socket",
                               "systemd passed a socket: SocketMode= and SocketGroup= of its unit say who may connect, "
-                              "instead of --socket-mode and --socket-group");
+                              "instead of socket-mode and socket-group");
     } else if (result > 0)
         result = adopt_consume(listener, fd, ret_error);
     else if (result == 0)

@@ -69,7 +69,8 @@ static void on_done(uv_async_t *async) {
     else if (reloader->result == 0)
         take(reloader);
     else if (reloader->result == -EBADMSG)
-        gd_log(GD_LOG_ERROR, "configuration not taken, the one before stays: %u errors", reloader->report.n_errors);
+        gd_log(GD_LOG_ERROR, "configuration not taken, the one before stays: %u %s", reloader->report.n_errors,
+               reloader->report.n_errors == 1 ? "error" : "errors");
     else
         gd_log(GD_LOG_ERROR, "configuration not taken, the one before stays: %s", strerror(-reloader->result));
     gd_config_deinit(&reloader->config);

@@ -51,6 +51,7 @@ struct server {
     char *default_state_directory; // owned, NULL: none
     struct gd_quota *quota;
     struct gd_counters counters;
+    struct gd_thread_counters thread_counters;
     struct gd_alert_ring *alerts;
     double started; // seconds since the epoch
     struct gd_session_host host;
@@ -282,7 +283,7 @@ static void init_handles(struct server *server) {
     gd_acceptor_init(&server->acceptor, &server->loop, take_client, server);
     uv_timer_init(&server->loop, &server->deadline_timer);
     server->deadline_timer.data = server;
-    gd_supervision_init(&server->supervision, &server->loop, &server->counters);
+    gd_supervision_init(&server->supervision, &server->loop, &server->counters, &server->thread_counters);
     gd_metrics_init(&server->metrics, &server->loop, server->metrics_file, &server->counters, measure, server);
     gd_reloader_init(&server->reloader, &server->loop, server->options, on_reload, server);
 }
@@ -329,6 +330,7 @@ static int init(struct server *server) {
             server->options->state_directory ? server->options->state_directory : server->default_state_directory,
         .turn = &server->turn,
         .counters = &server->counters,
+        .thread_counters = &server->thread_counters,
         .alerts = server->alerts,
         .workers = server->options->workers,
         .admin_group = server->options->admin_group,

@@ -117,7 +117,7 @@ int gd_session_new_consume(const struct gd_session_host *host, int fd, struct gd
 static void work_part(uv_work_t *work) {
     struct part *part = work->data;
     struct gd_session *session = part->session;
-    struct gd_thread_counters *counters = &session->host->counters->threads;
+    struct gd_thread_counters *counters = session->host->thread_counters;
     uint64_t began_ns = uv_hrtime();
 
     gd_progress_tell(&counters->progress);

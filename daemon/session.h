@@ -34,6 +34,7 @@ struct gd_session_host {
     const char *state_directory; // for the event files of clients that bring none; NULL: there is none
     struct gd_turn *turn;        // of the loop, under way
     struct gd_counters *counters;
+    struct gd_thread_counters *thread_counters;
     struct gd_alert_ring *alerts;
     gid_t admin_group;             // sees all users' runs; (gid_t)-1: none
     uint32_t attach_timeout_ms;    // that a client may take from Hello to Attach

@@ -107,7 +107,7 @@ int gd_session_attach(struct gd_session *session, const struct gd_attach *attach
         .state_directory = session->host->state_directory,
         .admin_group = session->host->admin_group,
         .kernels = session->host->kernels,
-        .counters = &session->host->counters->threads,
+        .counters = session->host->thread_counters,
         .notify = session->host->notify,
         .notify_context = session->host->context,
     };

@@ -25,8 +25,8 @@ void gd_status_measure(const struct gd_status_sources *sources, struct gd_daemon
         .state_directory = host->state_directory,
         .limits = *gd_quota_limits(sources->quota),
         .resident_bytes = gd_resident_bytes(),
-        .event_bytes = atomic_load_explicit(&host->counters->threads.event_bytes, memory_order_relaxed),
-        .write_errors = atomic_load_explicit(&host->counters->threads.write_errors, memory_order_relaxed),
+        .event_bytes = atomic_load_explicit(&host->thread_counters->event_bytes, memory_order_relaxed),
+        .write_errors = atomic_load_explicit(&host->thread_counters->write_errors, memory_order_relaxed),
         .alerts = gd_alert_ring_last(host->alerts),
         .counters = *host->counters,
     };

@@ -27,14 +27,15 @@ static void on_status_timer(uv_timer_t *timer) {
 
 static void on_watchdog_timer(uv_timer_t *timer) {
     struct gd_supervision *supervision = timer->data;
-    const struct gd_thread_counters *threads = &supervision->counters->threads;
+    const struct gd_thread_counters *threads = supervision->thread_counters;
     uint32_t working = atomic_load(&threads->working); // before the progress: a part that ends now has got on
     if (gd_watchdog_is_well(&supervision->watchdog, atomic_load(&threads->progress), working))
         gd_systemd_notify("WATCHDOG=1");
 }
 
-void gd_supervision_init(struct gd_supervision *supervision, uv_loop_t *loop, const struct gd_counters *counters) {
-    *supervision = (struct gd_supervision){.counters = counters};
+void gd_supervision_init(struct gd_supervision *supervision, uv_loop_t *loop, const struct gd_counters *counters,
+                         const struct gd_thread_counters *thread_counters) {
+    *supervision = (struct gd_supervision){.counters = counters, .thread_counters = thread_counters};
     uv_timer_init(loop, &supervision->status_timer);
     supervision->status_timer.data = supervision;
     uv_timer_init(loop, &supervision->watchdog_timer);

@@ -13,6 +13,7 @@ struct gd_supervision {
     uv_timer_t status_timer;   // while there are runs: their steps
     uv_timer_t watchdog_timer; // while systemd's watchdog waits
     const struct gd_counters *counters;
+    const struct gd_thread_counters *thread_counters;
     bool stopping;
     uint32_t runs;
     bool told; // the last text, of ...
@@ -21,7 +22,8 @@ struct gd_supervision {
 };
 
 // The counters outlive it. The struct stays where it is until the loop has ended.
-void gd_supervision_init(struct gd_supervision *supervision, uv_loop_t *loop, const struct gd_counters *counters);
+void gd_supervision_init(struct gd_supervision *supervision, uv_loop_t *loop, const struct gd_counters *counters,
+                         const struct gd_thread_counters *thread_counters);
 
 // The daemon listens: READY, and from now on WATCHDOG in half of systemd's interval, as long as gd_watchdog_is_well().
 void gd_supervision_begin(struct gd_supervision *supervision);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What `meson install` puts down is enough to build and run a trainer: the pkg-config file, the header, the shared and
-# the static library, the daemon. The man pages are found and can be read. Usage: install_check.sh BUILD_DIR PREFIX
+# the static library, the daemon and its configuration. The man pages are found and can be read.
+# Usage: install_check.sh BUILD_DIR PREFIX
 set -euo pipefail
 
 build_dir=$1
@@ -85,7 +86,7 @@ for program in gradientctl gradientd; do
 done
 
 # Each man page is in the directory of its section, and man, where there is one, shows it without a complaint.
-for page in gradientctl.1 gradientd-client.3 gradientd.8; do
+for page in gradientctl.1 gradientd-client.3 gradientd.8 gradientd.conf.5; do
     man_page=$(find "$root$prefix" -path "*/man${page##*.}/$page")
     [ -n "$man_page" ] || fail "no $page is installed"
     command -v man >/dev/null || continue
@@ -94,6 +95,14 @@ for page in gradientctl.1 gradientd-client.3 gradientd.8; do
     [ -z "$complaints" ] || fail "$page: $complaints"
     grep -q '^NAME$' "$work_dir/$page.txt" || fail "$page is shown without its text"
 done
+
+# The configuration is where the daemon of this prefix looks for it, and the daemon takes it.
+daemon=$root$prefix/bin/gradientd
+config_dir=$("$daemon" --help | sed -n 's/^.*else in \(.*\)\/gradientd for root.*$/\1/p')
+[ -d "$root$config_dir/gradientd/gradientd.conf.d" ] || fail "no $config_dir/gradientd/gradientd.conf.d is installed"
+"$daemon" --check-config --config "$root$config_dir/gradientd/gradientd.conf" >"$work_dir/config.txt" ||
+    fail 'the configuration that is installed is wrong'
+grep -q "^$root$config_dir/gradientd/gradientd.conf\$" "$work_dir/config.txt" || fail 'the configuration was not read'
 
 # The example in the library's page is a program.
 sed -n '/^\.Bd -literal$/,/^\.Ed$/{/^\./d;s/\\e/\\/g;p}' "$(find "$root$prefix" -name gradientd-client.3)" \

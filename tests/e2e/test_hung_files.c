@@ -75,7 +75,7 @@ static bool is_reading_hung(const void *context) {
     return scratch_count_fds(daemon_process.pid) > daemon_fds;
 }
 
-Test(hung_files, a_configuration_that_hangs_holds_up_nobody, .timeout = 60) {
+Test(hung_files, a_configuration_that_hangs_holds_up_nobody) {
     char path[SCRATCH_PATH_BYTES + 16];
     close(open_hung());
     snprintf(path, sizeof(path), "%s/gradientd.conf", directory);

@@ -373,7 +373,7 @@ Test(sockets, one_socket_is_served_no_more) {
     passed[1] = -1;
     char other[SCRATCH_PATH_BYTES + 16];
     snprintf(other, sizeof(other), "%s/other", directory);
-    expect_refused(other, pass, "systemd passed a socket, and --socket is");
+    expect_refused(other, pass, "systemd passed a socket, and another is set, socket");
     cr_expect(access(other, F_OK) < 0);
     close(passed[0]);
 }

@@ -26,6 +26,7 @@ static struct gd_arena arena;
 static struct gd_submission_pool submissions;
 static struct gd_quota *quota;
 static struct gd_counters counters;
+static struct gd_thread_counters thread_counters;
 static struct gd_alert_ring *alerts;
 static struct gd_session *sessions[SESSIONS_MAX];
 static uint32_t n_sessions;
@@ -93,6 +94,7 @@ static struct gd_session_host host = {
     .kernels = &gd_kernels_scalar,
     .turn = &turn,
     .counters = &counters,
+    .thread_counters = &thread_counters,
     .workers = WORKERS,
     .notify = notify,
     .holder_of = holder_of,

@@ -22,11 +22,11 @@ def error(code, text):
     return frame(ERROR, field(1, code) + field(2, "message") + field(3, text))
 
 
-def status(*runs, version="0.1.0", alerts=(), more=b"", last_alert=0):
+def status(*runs, version="0.1.0", alerts=(), more=b"", last_alert=0, sees_all=True):
     message = b"".join(field(1, run) for run in runs)
     message += field(2, field(1, version) + field(2, 4242) + field(3, 0) + field(4, 1.7e9) + more)
     message += b"".join(field(4, alert) for alert in alerts)
-    return frame(STATUS, message + field(5, last_alert) + field(7, 1))
+    return frame(STATUS, message + field(5, last_alert) + field(7, int(sees_all)))
 
 
 def run(name, number=1, alert=None, path=None, rules=()):
@@ -59,16 +59,16 @@ class Impostor:
                 self.serve_one(connection)
 
     def serve_one(self, connection):
-        while header := connection.recv(8, socket.MSG_WAITALL):
-            data = connection.recv(struct.unpack("<II", header)[0], socket.MSG_WAITALL)
-            [(kind, (message,))] = read_fields(data).items()
-            answer = self.answer(kind, read_fields(message))
-            if answer is None:
-                return
-            try:
+        try:
+            while header := connection.recv(8, socket.MSG_WAITALL):
+                data = connection.recv(struct.unpack("<II", header)[0], socket.MSG_WAITALL)
+                [(kind, (message,))] = read_fields(data).items()
+                answer = self.answer(kind, read_fields(message))
+                if answer is None:
+                    return
                 connection.sendall(answer)
-            except OSError:
-                return
+        except OSError:
+            return  # it left with something unread
 
     def stop(self):
         self.listener.shutdown(socket.SHUT_RDWR)

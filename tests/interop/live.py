@@ -92,6 +92,19 @@ def table_of(text):
     return [dict(zip(titles, re.split(r"  +", line.rstrip()))) for line in lines[at + 1 :] if line]
 
 
+def ends_when_not_read(daemon, *arguments, lines=0):
+    """The exit status of a command whose reader goes away after so many lines."""
+    process = subprocess.Popen(command(*arguments), env=environment(daemon), stdout=subprocess.PIPE)
+    try:
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.stdout.close()
+        return process.wait(SCREEN_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+
+
 class Steps:
     """tests/tools/steps.c: a trainer without a log directory, unless there is one."""
 

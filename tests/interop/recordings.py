@@ -1,13 +1,14 @@
 """Recordings as anybody reads them: gzip, TFRecords, tf.train.Example with its map as TensorFlow declares it."""
 
 import gzip
+import struct
 import subprocess
 from pathlib import Path
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from readers import split_records
+from readers import masked_crc, split_records
 from trainer import build_path
 
 RECORD_SECONDS = 120
@@ -70,6 +71,20 @@ def read_recording(path):
     records, torn_bytes = split_records(gzip.decompress(Path(path).read_bytes()))
     assert torn_bytes == 0
     return [features_of(data) for data in records]
+
+
+def write_recording(path, records):
+    """Writes records of such features, whose checksums are right whatever they say."""
+    content = b""
+    for record in records:
+        example = Example()
+        for name, value in record.items():
+            feature = example.features.feature[name]
+            (feature.int64_list if isinstance(value, int) else feature.bytes_list).value.append(value)
+        data = example.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        content += length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
+    Path(path).write_bytes(gzip.compress(content, 1))
 
 
 def elements_of(record, stream):

@@ -10,9 +10,10 @@ import time
 import pytest
 
 from impostor import Impostor, field, status, welcome
-from live import (ALICE, BOB, Steps, Terminal, as_user, call, command, environment, needs_users, open_daemon,
-                  printed)  # fmt: skip
+from live import (ALICE, BOB, Steps, Terminal, as_user, call, command, ends_when_not_read, environment, needs_users,
+                  open_daemon, printed)  # fmt: skip
 from trainer import Group, ParameterGroup, Run, Step, Trainer
+from waiting import wait_until
 
 SECONDS = 20
 HOSTILE = "\x1b[2J\x07\u202eevil"
@@ -186,7 +187,7 @@ def test_says_how_many_are_not_kept_any_more(daemon, tmp_path):
         send(trainer, 1, 17 * per_run + 17, bad=[1 + 17 * k for k in range(per_run)])
         trainer.finish()
     found = [json.loads(line) for line in printed(daemon, "alerts", "--json").splitlines()]
-    assert found[0] == {"event": "missed", "text": f"{found[1]['number'] - 1} alerts are not kept any more"}
+    assert found[0] == {"event": "missed", "text": f"alerts that are not kept any more: {found[1]['number'] - 1}"}
     assert [one["number"] for one in found[1:]] == list(range(found[1]["number"], found[-1]["number"] + 1))
     assert len(found) == 257 and found[-1]["number"] == 5 * 2 * per_run
 
@@ -206,23 +207,35 @@ def test_text_with_escape_sequences_is_harmless(tmp_path):
     fake.stop()
 
 
-def test_says_how_many_came_between_two_questions(tmp_path):
-    last = iter([1, 300, 300])
-    now = [0]
+@pytest.mark.parametrize("last, sees_all, text", [
+    (258, True, "alerts that are not kept any more: 1"),
+    (300, True, "alerts that are not kept any more: 43"),
+    (257, False, None),
+    (300, False, "alerts of all users that are not kept any more: up to 43"),
+])  # fmt: skip
+def test_says_how_many_came_between_two_questions(tmp_path, last, sees_all, text):
+    """Of those who do not see all, one is theirs at first and none later: they ask on after all of them."""
+    asked = []
 
     def answer(kind, fields):
         if kind == 1:
             return welcome()
-        now[0] = next(last, now[0])
-        numbers = [n for n in range(max(1, now[0] - 255), now[0] + 1) if n > fields[2][0]]
-        return status(alerts=[recent(n, "x") for n in numbers], last_alert=now[0])
+        asked.append(fields[2][0])
+        now = 1 if len(asked) == 1 else last
+        numbers = [n for n in range(max(1, now - 255), now + 1) if n > asked[-1] and (sees_all or n == 1)]
+        return status(alerts=[recent(n, "x") for n in numbers], last_alert=now, sees_all=sees_all)
 
     fake = Impostor(tmp_path / "socket", answer)
     follower = Follower(fake, "--json")
     assert json.loads(follower.next())["number"] == 1
-    assert json.loads(follower.next()) == {"event": "missed", "text": "43 alerts are not kept any more"}
-    assert [json.loads(follower.next())["number"] for _ in range(256)] == list(range(45, 301))
+    if text:
+        assert json.loads(follower.next()) == {"event": "missed", "text": text}
+    if sees_all:
+        assert [json.loads(follower.next())["number"] for _ in range(256)] == list(range(last - 255, last + 1))
+    wait_until(lambda: len(asked) > 3, SECONDS, "it asks again")
+    assert asked[:4] == [0, 1, last, last]
     follower.stop()
+    assert len(follower.lines) == follower.taken
     fake.stop()
 
 
@@ -238,9 +251,7 @@ def test_colours_at_a_terminal(daemon, tmp_path):
 
 
 def test_ends_when_nobody_reads_any_more(daemon):
-    with subprocess.Popen(command("alerts", "--follow"), env=environment(daemon), stdout=subprocess.PIPE) as process:
-        process.stdout.close()
-        assert process.wait(SECONDS) == 0
+    assert ends_when_not_read(daemon, "alerts", "--follow") == 0
 
 
 def test_no_daemon_and_wrong_usage(tmp_path):

@@ -130,7 +130,7 @@ def test_a_user_whom_the_daemon_does_not_serve(start_daemon, tmp_path):
     daemon = open_daemon(start_daemon, tmp_path, f"--allow-users={ALICE}")
     found = findings(daemon, user=as_user(BOB))
     assert bad(found) == {"connection": PROBLEM}
-    assert "user is 1501" in found["connection"]["what"] and "--allow-groups" in found["connection"]["advice"]
+    assert "user is 1501" in found["connection"]["what"] and "allow-groups" in found["connection"]["advice"]
     assert "quota-memory" not in found
     assert bad(findings(daemon, user=as_user(ALICE))) == {}
 
@@ -199,7 +199,7 @@ def test_a_quota_that_is_used_up(start_daemon, tmp_path):
     daemon = open_daemon(start_daemon, tmp_path, "--runs-per-user=1")
     trainer = Steps(daemon, "only")
     found = findings(daemon)
-    assert bad(found) == {"quota-runs": PROBLEM} and "--runs-per-user" in found["quota-runs"]["advice"]
+    assert bad(found) == {"quota-runs": PROBLEM} and "runs-per-user in gradientd.conf" in found["quota-runs"]["advice"]
     trainer.finish()
 
 

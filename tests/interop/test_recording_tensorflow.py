@@ -12,9 +12,10 @@ from recordings import record_command
 from trainer import Trainer, widened
 
 TENSORFLOW = os.environ.get("GD_TENSORFLOW")
+if not TENSORFLOW:
+    pytest.skip("no TensorFlow: $GD_TENSORFLOW is not set", allow_module_level=True)
 
 
-@pytest.mark.skipif(not TENSORFLOW, reason="no TensorFlow: $GD_TENSORFLOW is not set")
 @pytest.mark.parametrize("level", [0, 1, 9])
 @pytest.mark.parametrize("element_type", ["f32", "bf16", "f16"])
 def test_tensorflow_reads_what_was_sent(element_type, level, daemon, tmp_path):

@@ -39,6 +39,11 @@ as_user() {
     setpriv --reuid="$1" --regid="$1" --clear-groups "${@:2}"
 }
 
+# as_admin COMMAND...: as carol, who has been made a member of the admin group
+as_admin() {
+    setpriv --reuid="$carol" --regid="$carol" --groups="$(id -g gradientd)" "$@"
+}
+
 # eventually WHAT COMMAND...: COMMAND succeeds, at most 20 s from now
 eventually() {
     local deadline=$((SECONDS + 20))
@@ -122,10 +127,10 @@ source /t/inside_package.sh
 source /t/inside_service.sh
 # shellcheck source=tests/systemd/inside_access.sh
 source /t/inside_access.sh
-# shellcheck source=tests/systemd/inside_user.sh
-source /t/inside_user.sh
 # shellcheck source=tests/systemd/inside_gradientctl.sh
 source /t/inside_gradientctl.sh
+# shellcheck source=tests/systemd/inside_user.sh
+source /t/inside_user.sh
 
 make_users
 keep_traces
@@ -135,10 +140,10 @@ check_socket
 check_first_trainer
 check_sandbox
 check_state_directory
-check_gradientctl
 check_admin_group
 check_metrics
 check_admission
+check_gradientctl
 check_reload
 check_stop
 check_restart

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # the variables are inside.sh's
-# gradientctl beside the installed service. Sourced by inside.sh.
+# What gradientctl says of the service.
 
 # expect_in WHAT TEXT PART
 expect_in() {
@@ -14,7 +14,8 @@ check_gradientctl() {
     expect_in 'the status' "$text" '100, 100 snapshots, 0 skipped'
     expect_in 'the status' "$text" "pid $trainer_pid, user"
     ! as_user "$bob" gradientctl status watched >/dev/null 2>&1 || fail 'another user sees the run'
-    ok 'gradientctl status tells a user of its own run alone'
+    as_admin gradientctl status watched >/dev/null || fail 'the admin group does not see the run'
+    ok 'gradientctl status tells a user of its own run alone, and the admin group of all'
 
     text=$(as_user "$alice" gradientctl doctor) || fail "gradientctl doctor: $text"
     text=$(gradientctl doctor) || fail "gradientctl doctor: $text"

@@ -27,6 +27,7 @@ check_first_trainer() {
     undisturbed=$event_path
     expect 'the service' "$(property ActiveState) $(property Type)" 'active notify'
     go_to 200
+    eventually 'the status' has StatusText 'Serving 1 run, 200 steps'
     finish
     expect_file "$event_path" 200
     expect 'the directory of the event file' "${event_path%/*}" "$logdir/training"

@@ -43,7 +43,7 @@ static void tear_down(void) {
     cr_assert_eq(system(command), 0);
 }
 
-TestSuite(config, .init = set_up, .fini = tear_down);
+TestSuite(config, .init = set_up, .fini = tear_down, .timeout = 20);
 
 __attribute__((format(printf, 1, 2))) static const char *path_of(const char *format, ...) {
     static char path[PATH_BYTES];
@@ -430,7 +430,7 @@ static void expect_unreadable(const char *says) {
     gd_config_deinit(&config);
 }
 
-Test(config, waits_for_no_file_and_reads_none_that_is_too_large, .timeout = 20) {
+Test(config, waits_for_no_file_and_reads_none_that_is_too_large) {
     expect_unreadable("main.conf:0: cannot be read: No such file or directory");
     cr_assert_eq(mkfifo(main_path, 0600), 0);
     expect_unreadable("main.conf:0: this is no regular file");
