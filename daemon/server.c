@@ -164,6 +164,9 @@ static void on_session_gone(void *context, struct gd_session *session) {
             break;
         }
     tell_runs(server);
+    // Of 50 runs that ended within a moment glibc kept 40 MB; with the last client gone, nobody waits for it to let go.
+    if (server->n_sessions == 0)
+        malloc_trim(0);
     if (server->options->connection_fd >= 0)
         stop(server);
     end_if_empty(server);
