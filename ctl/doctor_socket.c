@@ -60,8 +60,8 @@ static void explain_rights(struct gd_checkup *checkup, const char *path) {
         describe(&status, rights);
     gd_checkup_add(
         checkup, "socket-rights", GD_VERDICT_PROBLEM,
-        "become a member of its group and log in again, or have SocketMode= and SocketGroup= (--socket-mode, "
-        "--socket-group) changed",
+        "become a member of its group and log in again, or have SocketMode= and SocketGroup= of its unit changed "
+        "(without systemd: socket-mode and socket-group in gradientd.conf(5))",
         "connecting takes the right to write, and %s (%s) does not give it to user %u", path, rights, geteuid());
 }
 

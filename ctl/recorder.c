@@ -118,7 +118,10 @@ static void remove_first(struct gd_recorder *recorder) {
     recorder->first = NULL;
     if (result == 0)
         unlink(recorder->path);
-    fprintf(stderr, "gradientctl record: %s: no run was opened with a daemon: nothing was recorded\n", recorder->path);
+    fprintf(stderr,
+            "gradientctl record: %s: nothing was recorded: no run came to the daemon "
+            "(one that a trainer starts for itself is not seen)\n",
+            recorder->path);
 }
 
 bool gd_recorder_finish(struct gd_recorder *recorder, bool json) {

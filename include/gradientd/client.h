@@ -114,8 +114,8 @@ enum gradientd_element_type {
 enum gradientd_transport {
     GRADIENTD_SHARED_MEMORY = 0,
     // Through the socket: where memory cannot be shared, or the socket is forwarded (ssh -L, -R), which no descriptor
-    // passes: there, leave out the logdir, so that the daemon makes the event file where it runs. That a trainer without
-    // a logdir has died shows when all copies of its socket are closed: a forked child that lives may hold one.
+    // passes: there, leave out the logdir, so that the daemon makes the event file where it runs. That a trainer
+    // without a logdir has died shows when all copies of its socket are closed: a forked child that lives may hold one.
     GRADIENTD_INLINE,
     GRADIENTD_INLINE_DEFLATED, // the same as a zlib stream, deflated by the submit, for a slow connection
 };

@@ -1,4 +1,5 @@
-// A file of the configuration. The machine's users and groups are three of each, which are found at once.
+// A file of the configuration. The machine's users and groups are three of each, which are found at once. The seeds are
+// written by hand.
 #include <assert.h>
 #include <grp.h>
 #include <pwd.h>

@@ -333,7 +333,16 @@ static void write_attachments_of_garbage(void) {
 // Sessions in fuzz_session.c's form: whole ones of every OpenRun, and each way to leave the way.
 static void write_sessions(void) {
     enum { ADVANCE, CONNECT, HELLO, OPEN_RUN, ATTACH, SNAPSHOT, INLINE, OTHER = 1 << 5, HALF = 1 << 6, HASTY = 1 << 7 };
-    enum { CLOSE_RUN = 9, REWRITE = 15, OPS = 21, OPEN_RUNS = OPEN_RUNS_LAST - OPEN_RUNS_FIRST + 1 };
+    enum {
+        CLOSE_RUN = 9,
+        STATUS = 10,
+        CLOSE = 14,
+        REWRITE = 15,
+        READ = 17,
+        SEND = 18,
+        OPS = 21,
+        OPEN_RUNS = OPEN_RUNS_LAST - OPEN_RUNS_FIRST + 1
+    };
     char name[32];
     for (uint8_t number = 0; number < OPEN_RUNS; number++) {
         uint8_t shared[] = {number & 1, CONNECT,        HELLO,           0,         OPEN_RUN, number, ATTACH, 4,
@@ -356,6 +365,31 @@ static void write_sessions(void) {
             0, ADVANCE, ADVANCE, ADVANCE,         ADVANCE,         ADVANCE,         ADVANCE | HASTY, op,     1,
             2, 3,       4,       ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE | OTHER, ADVANCE};
         snprintf(name, sizeof(name), "op%d", op);
+        write_seed("session", name, seed, sizeof(seed));
+    }
+    for (uint8_t pooled = 0; pooled < 2; pooled++) { // another client asks about a run, and begins one then
+        uint8_t seed[] = {pooled,
+                          ADVANCE,
+                          ADVANCE,
+                          ADVANCE,
+                          ADVANCE,
+                          ADVANCE,
+                          CONNECT | OTHER,
+                          HELLO | OTHER,
+                          0,
+                          STATUS | OTHER,
+                          READ | OTHER,
+                          ADVANCE | HASTY,
+                          STATUS | OTHER,
+                          STATUS | OTHER | HALF,
+                          SEND | OTHER,
+                          READ | OTHER,
+                          ADVANCE | OTHER,
+                          ADVANCE | OTHER,
+                          ADVANCE | OTHER,
+                          CLOSE,
+                          ADVANCE | OTHER};
+        snprintf(name, sizeof(name), "status%d", pooled);
         write_seed("session", name, seed, sizeof(seed));
     }
 }

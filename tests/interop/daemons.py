@@ -61,7 +61,8 @@ class Daemon:
 @pytest.fixture
 def start_daemon():
     """start_daemon(*arguments, ready=True, at=None, command=(), **environment) -> Daemon, at the place of the daemon `at`,
-    which has ended. `command` starts the program that is appended to it. Those still alive at the end of the test are stopped, and must end well unless `ready` is false."""
+    which has ended. `command` starts the program that is appended to it. Those still alive at the end of the test are
+    stopped, and must end well unless `ready` is false."""
     daemons = []
     with tempfile.TemporaryDirectory(prefix="gd") as directory:  # short: a socket's path holds 107 bytes
 
@@ -75,8 +76,8 @@ def start_daemon():
             return daemon
 
         yield start
-        for daemon, must_end_well in daemons:
-            status = daemon.stop()
+        ends = [(daemon.stop(), daemon, must_end_well) for daemon, must_end_well in daemons]
+        for status, daemon, must_end_well in ends:
             assert status == 0 or not must_end_well, f"status {status}: {daemon.messages()}"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from daemons import accepts
 from trainer import build_path
 
 CALL_SECONDS = 60
@@ -28,6 +29,11 @@ def as_user(uid, gid=None, groups=()):
     """What setpriv needs before a command of another user."""
     chosen = [f"--groups={','.join(map(str, groups))}"] if groups else ["--clear-groups"]
     return ["setpriv", f"--reuid={uid}", f"--regid={gid or uid}", *chosen]
+
+
+def needs_no_service():
+    """Marks a test that looks where a daemon is by default, and is to find none."""
+    return pytest.mark.skipif(accepts("/run/gradientd/socket"), reason="a daemon runs at /run/gradientd/socket")
 
 
 def open_daemon(start_daemon, tmp_path, *arguments, **options):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from impostor import STATUS, Impostor, error, field, frame, status, welcome
-from live import ALICE, BOB, Steps, Terminal, as_user, call, command, environment, needs_users, open_daemon, printed
+from live import (ALICE, BOB, Steps, Terminal, as_user, call, command, environment, needs_no_service, needs_users,
+                  open_daemon, printed)  # fmt: skip
 from trainer import build_path
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -78,6 +79,7 @@ def test_all_is_well(daemon, tmp_path):
     assert f"{tmp_path}/state/{os.geteuid()} can be read" in found["state-folder"]["what"]
 
 
+@needs_no_service()
 def test_no_daemon_anywhere(tmp_path):
     found = findings(None, XDG_RUNTIME_DIR=str(tmp_path))
     assert found["socket"]["verdict"] == PROBLEM and "systemctl start gradientd.socket" in found["socket"]["advice"]
@@ -199,7 +201,8 @@ def test_a_quota_that_is_used_up(start_daemon, tmp_path):
     daemon = open_daemon(start_daemon, tmp_path, "--runs-per-user=1")
     trainer = Steps(daemon, "only")
     found = findings(daemon)
-    assert bad(found) == {"quota-runs": PROBLEM} and "runs-per-user in gradientd.conf" in found["quota-runs"]["advice"]
+    assert bad(found) == {"quota-runs": PROBLEM}
+    assert "runs-per-user raised in gradientd.conf" in found["quota-runs"]["advice"]
     trainer.finish()
 
 

@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from impostor import STATUS_REQUEST, Impostor, error, frame, run, status, welcome
-from live import (ADMINS, ALICE, BOB, CAROL, Steps, Terminal, as_user, call, command, environment, needs_users,
-                  open_daemon, printed, run_of, status_of, table_of)  # fmt: skip
+from live import (ADMINS, ALICE, BOB, CAROL, Steps, Terminal, as_user, call, command, environment, needs_no_service,
+                  needs_users, open_daemon, printed, run_of, status_of, table_of)  # fmt: skip
 from plain_client import Run as PlainRun
 from plain_client import WELCOME, field
 from trainer import Group, ParameterGroup, Run, Step, Trainer
@@ -235,6 +235,7 @@ def test_a_daemon_whose_queue_is_full_is_not_waited_for(tmp_path):
     assert result.returncode == 1 and "its queue is full" in result.stderr
 
 
+@needs_no_service()
 def test_names_the_places_where_no_daemon_is(tmp_path):
     stale = tmp_path / "stale"
     with socket.socket(socket.AF_UNIX) as listener:
