@@ -259,6 +259,12 @@ static int open_regular(const char *path) {
     return -EISDIR;
 }
 
+// Whoever left a link wants what it leads to read: without that the daemon might serve those whom it keeps out.
+static bool is_link(const char *path) {
+    struct stat status;
+    return lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
+}
+
 static void say_unreadable(const char *path, int number, struct gd_config_report *report) {
     if (number == EISDIR)
         gd_config_say(report, path, 0, "this is no regular file");
@@ -272,7 +278,7 @@ int gd_config_file_read(const char *path, bool is_optional, struct gd_config *co
     char *text = NULL;
     size_t bytes = 0;
     int fd = open_regular(path);
-    if (is_optional && (fd == -ENOENT || fd == -ENOTDIR))
+    if (is_optional && (fd == -ENOENT || fd == -ENOTDIR) && !is_link(path))
         return 0;
     int result = fd < 0 ? fd : read_all(fd, &text, &bytes);
     if (fd >= 0)

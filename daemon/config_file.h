@@ -12,8 +12,8 @@ enum {
 };
 
 // Reads the file at `path`, which outlives *config, into *config; what is wrong is reported. Only a regular file is
-// read, and nothing else is waited for. Where `is_optional`, a missing one is as good as an empty one. Returns 1 where
-// there was one, else 0; or -ENOMEM.
+// read, and nothing else is waited for. Where `is_optional`, a missing one is as good as an empty one, but for what a
+// link leads to. Returns 1 where there was one, else 0; or -ENOMEM.
 __attribute__((warn_unused_result)) int gd_config_file_read(const char *path, bool is_optional,
                                                             struct gd_config *config, struct gd_config_report *report);
 

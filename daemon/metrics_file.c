@@ -18,8 +18,7 @@ enum {
 };
 
 struct gd_metrics_file {
-    const char *path;
-    char *temporary; // owned
+    char *path, *temporary; // owned: the thread may outlive whoever gave the path
     pthread_t thread;
     pthread_mutex_t mutex; // of all that follows
     pthread_cond_t changed;
@@ -94,6 +93,7 @@ static void *run_thread(void *argument) {
 static void free_file(struct gd_metrics_file *file) {
     pthread_cond_destroy(&file->changed);
     pthread_mutex_destroy(&file->mutex);
+    free(file->path);
     free(file->temporary);
     free(file);
 }
@@ -118,8 +118,9 @@ int gd_metrics_file_new(const char *path, struct gd_metrics_file **ret_file) {
     struct gd_metrics_file *file = calloc(1, sizeof(*file));
     if (!file)
         return -ENOMEM;
-    file->path = path;
-    if (asprintf(&file->temporary, "%s.tmp", path) < 0) {
+    file->path = strdup(path);
+    if (!file->path || asprintf(&file->temporary, "%s.tmp", path) < 0) {
+        free(file->path);
         free(file);
         return -ENOMEM;
     }

@@ -8,11 +8,11 @@
 
 struct gd_metrics_file;
 
-// Starts the thread. `path` is borrowed. Returns 0 or a negative errno.
+// Starts the thread. Returns 0 or a negative errno.
 __attribute__((warn_unused_result)) int gd_metrics_file_new(const char *path, struct gd_metrics_file **ret_file);
 
-// Has the thread write `text`, which is copied. Returns false where it has not
-// done with the one before. Errors are logged, once until a write goes well.
+// Has the thread write `text`, which is copied. Returns false where it has not done with the one before. Errors are
+// logged, once until a write goes well.
 bool gd_metrics_file_write(struct gd_metrics_file *file, const struct gd_metrics_text *text);
 
 // Writes the last text; gives that, and the one before, `milliseconds`. Frees the file, unless the thread is hanging:

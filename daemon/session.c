@@ -156,7 +156,7 @@ static void on_part_done(uv_work_t *work, int status) {
     gd_session_advance(session);
 }
 
-// Whether the loop's thread has time for this run in this turn.
+// Whether the loop's thread has time for this client in this turn.
 static bool has_time_here(struct gd_session *session) {
     struct gd_turn *turn = session->host->turn;
     uint64_t now_ns = uv_hrtime();
@@ -182,6 +182,20 @@ static bool work_here(struct gd_session *session) {
     session->host->counters->analysis_ns += uv_hrtime() - session->work_began_ns;
     finish_work(session);
     return true;
+}
+
+// Answers a StatusRequest, in the next turn where this one has had its share of work: of many runs that takes half a
+// millisecond, and a user may ask a thousand times at once.
+static void answer_request(struct gd_session *session) {
+    struct gd_error error;
+    if (!has_time_here(session)) {
+        session->host->notify(session->host->context);
+        return;
+    }
+    session->phase = SESSION_OPEN;
+    int result = session->host->answer_status(session->host->context, session, &session->request);
+    if (result < 0)
+        gd_session_refuse(session, result, &error);
 }
 
 static void begin_work(struct gd_session *session) {
@@ -259,6 +273,9 @@ void gd_session_advance(struct gd_session *session) {
         return;
     if (session->phase == SESSION_CHECKING)
         gd_session_finish_attach(session);
+    if (session->phase == SESSION_ASKING)
+        answer_request(session);
+    bool paused = session->phase == SESSION_ASKING;
     if (session->run) {
         enum gd_run_next next;
         while ((next = gd_run_next(session->run)) == GD_RUN_BEGIN && work_here(session))
@@ -269,10 +286,10 @@ void gd_session_advance(struct gd_session *session) {
             gd_run_end(session->run);
         gd_session_place_arriving(session);
         bool waits_for_slot = session->run->arriving && !session->payload.destination;
-        bool paused = waits_for_slot || gd_run_is_full(session->run) || gd_inflater_is_busy(&session->inflater);
-        if (session->connection)
-            gd_connection_set_paused(session->connection, paused);
+        paused = waits_for_slot || gd_run_is_full(session->run) || gd_inflater_is_busy(&session->inflater);
     }
+    if (session->connection)
+        gd_connection_set_paused(session->connection, paused);
     reap(session);
 }
 

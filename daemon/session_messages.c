@@ -19,6 +19,7 @@ static void begin_set_up(struct gd_session *session) {
     session->limit_ms = session->host->attach_timeout_ms;
     session->deadline_ms = uv_now(session->host->loop) + session->limit_ms;
     session->overdue = false;
+    session->host->watch(session->host->context, session->limit_ms);
 }
 
 static int handle_hello(struct gd_session *session, const struct gd_hello *hello, struct gd_error *ret_error) {
@@ -45,7 +46,9 @@ static int handle_status_request(struct gd_session *session, const struct gd_sta
     if (result < 0)
         return result;
     begin_set_up(session);
-    return session->host->answer_status(session->host->context, session, request);
+    session->request = *request;
+    session->phase = SESSION_ASKING;
+    return 0;
 }
 
 // The group table is all there.

@@ -17,7 +17,8 @@
 
 enum session_phase {
     SESSION_HELLO,    // waits for Hello
-    SESSION_OPEN,     // waits for OpenRun
+    SESSION_OPEN,     // waits for OpenRun or a StatusRequest
+    SESSION_ASKING,   // waits for the answer to a StatusRequest
     SESSION_ATTACH,   // waits for Attach
     SESSION_CHECKING, // waits for the writer thread to have checked or created the event file
     SESSION_RUNNING,  // takes Snapshot, Scalars, CloseRun
@@ -72,6 +73,7 @@ struct gd_session {
     bool silence_overdue; // ... which was seen to pass
 
     struct gd_run_report report;
+    struct gd_status_request request; // of SESSION_ASKING
 
     struct part parts[GD_WORKERS_MAX];
     uint32_t n_parts;

@@ -63,6 +63,13 @@ static uint64_t element_bytes(const struct gd_open_run *open_run, const struct g
     return bytes;
 }
 
+// Adds the steps that the client says it has dropped since it said so last. It may say anything: the sum of all clients
+// stops rather than fall.
+static void count_skipped(uint64_t before, uint64_t now, uint64_t *sum) {
+    uint64_t more = now > before ? now - before : 0;
+    *sum = more < UINT64_MAX - *sum ? *sum + more : UINT64_MAX;
+}
+
 void gd_session_count_commit(struct gd_session *session) {
     const struct gd_submission *submission = session->run->working;
     struct gd_counters *counters = session->host->counters;
@@ -71,7 +78,7 @@ void gd_session_count_commit(struct gd_session *session) {
         counters->element_bytes += element_bytes(session->run->open_run, submission);
         gd_pace_count(&session->report.pace, uv_now(session->host->loop));
     }
-    counters->skipped += session->run->state->skipped - session->report.skipped;
+    count_skipped(session->report.skipped, session->run->state->skipped, &counters->skipped);
     copy_progress(session);
 }
 

@@ -132,6 +132,7 @@ Test(admission, drops_who_does_not_attach) {
     expect_error(&silent, GRADIENTD__ERROR_CODE__PROTOCOL, "attach", ", the limit is 1000");
     expect_error(&slow, GRADIENTD__ERROR_CODE__PROTOCOL, "attach", ", the limit is 1000");
     cr_expect_gt(scratch_now() - greeted, 0.9);
+    cr_expect_lt(scratch_now() - greeted, 4.0, "only when Hello's own time was over");
     raw_client_commit_step(&good, 1);
     raw_client_close(&good);
 }

@@ -153,6 +153,30 @@ Test(status, counts_skipped_steps_and_all_streams_bytes) {
     raw_client_close(&watcher);
 }
 
+// What a client tells is its own affair, but a sum over all of them never falls.
+Test(status, a_client_that_tells_less_takes_nothing_away) {
+    static const uint64_t told[] = {5, 1, UINT64_MAX, 0, 1};
+    status_start_with(NULL);
+    watcher = status_greet();
+    struct raw_client client = raw_client_connect(daemon_process.socket);
+    raw_client_advance(&client, RAW_ATTACHED, event_path);
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        struct raw_snapshot snapshot;
+        raw_snapshot_init(&snapshot, 1 + i, 1 + i, i);
+        snapshot.message.has_skipped = true;
+        snapshot.message.skipped = told[i];
+        raw_client_send_snapshot(&client, &snapshot);
+        const Gradientd__Status *status = status_wait_for(1, 1 + i);
+        cr_expect_eq(status->runs[0]->skipped, told[i]);
+        cr_expect_geq(status->daemon->skipped, before, "after %llu: %llu, before %llu", (unsigned long long)told[i],
+                      (unsigned long long)status->daemon->skipped, (unsigned long long)before);
+        before = status->daemon->skipped;
+    }
+    raw_client_close(&client);
+    raw_client_close(&watcher);
+}
+
 // The next daemon goes on with the run: the run's own counts go on, the daemon's begin anew.
 Test(status, of_a_run_that_was_gone_on_with) {
     struct gradientd_options options;

@@ -1,5 +1,6 @@
 // Who is told of which runs and alerts, in how many answers; and watchers that stay, flood or do not read.
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -286,6 +287,36 @@ Test(watchers, a_watcher_that_floods_is_refused) {
     cr_assert(message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_ERROR);
     cr_expect_str_eq(message->error->field, "messages");
     gradientd__daemon_message__free_unpacked(message, NULL);
+    raw_client_close(&watcher);
+}
+
+// What the daemon has accepted, in the next answer.
+static uint64_t receive_accepted(struct raw_client *client) {
+    Gradientd__DaemonMessage *message = raw_client_receive(client);
+    cr_assert(message && message->message_case == GRADIENTD__DAEMON_MESSAGE__MESSAGE_STATUS);
+    uint64_t accepted = message->status->daemon->connections_accepted;
+    gradientd__daemon_message__free_unpacked(message, NULL);
+    return accepted;
+}
+
+// A client that comes behind a thousand requests is accepted between two of them.
+Test(watchers, a_burst_of_requests_holds_up_nobody) {
+    enum { BURST = 900 };                                             // that a user may send at once
+    static const uint8_t frame[] = {2, 0, 0, 0, 0, 0, 0, 0, 0x3a, 0}; // of a StatusRequest without a field
+    static uint8_t frames[BURST][sizeof(frame)];
+    status_start_with(NULL);
+    watcher = status_greet();
+    cr_assert_eq(status_ask(&watcher)->daemon->connections_accepted, 1);
+    cr_assert_eq(kill(daemon_process.pid, SIGSTOP), 0);
+    for (int i = 0; i < BURST; i++)
+        memcpy(frames[i], frame, sizeof(frame));
+    raw_client_send_bytes(&watcher, frames, sizeof(frames), NULL, 0);
+    struct raw_client other = raw_client_connect(daemon_process.socket);
+    cr_assert_eq(kill(daemon_process.pid, SIGCONT), 0);
+    for (int i = 1; i < BURST; i++)
+        receive_accepted(&watcher);
+    cr_expect_eq(receive_accepted(&watcher), 2, "it had to wait for all answers");
+    raw_client_close(&other);
     raw_client_close(&watcher);
 }
 

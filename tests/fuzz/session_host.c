@@ -48,9 +48,17 @@ static void on_progress(uv_async_t *async) {
             gd_session_advance(sessions[i]);
 }
 
+static bool any_asks(void) {
+    for (uint32_t i = 0; i < n_sessions; i++)
+        if (sessions[i]->phase == SESSION_ASKING)
+            return true;
+    return false;
+}
+
+// Where all work goes to the pool, a turn has time only for a StatusRequest that waits for one that has.
 static void on_turn(uv_prepare_t *prepare) {
     (void)prepare;
-    turn = (struct gd_turn){.number = turn.number + 1, .work_until_ns = works_on_pool};
+    turn = (struct gd_turn){.number = turn.number + 1, .work_until_ns = works_on_pool && !any_asks()};
 }
 
 static void notify(void *context) {
@@ -154,10 +162,11 @@ void session_host_turn(void) {
     uv_run(&loop, UV_RUN_NOWAIT);
 }
 
-// Whether something of it is under way on another thread. A run that has got all is waited for until it is ended.
+// Whether something of it is under way, on another thread or for the next turn. A run that has got all is waited for
+// until it is ended.
 static bool is_busy(struct gd_session *session) {
     const struct gd_run *run = session->run;
-    if (session->phase == SESSION_CHECKING || session->phase == SESSION_FREEING ||
+    if (session->phase == SESSION_ASKING || session->phase == SESSION_CHECKING || session->phase == SESSION_FREEING ||
         gd_inflater_is_busy(&session->inflater))
         return true;
     return run && (run->working || run->queue_head || run->phase > GD_RUN_ACTIVE);

@@ -1,6 +1,7 @@
 // Lets many trainers at once loose on a daemon: threads and processes, sizes, rules and transports, some of them
-// killed, some of them breaking the protocol, and SIGTERM in the middle of runs at the end. Whoever runs it builds the
-// daemon or this program with a sanitizer, or puts a checker before the daemon's program.
+// killed, some of them breaking the protocol, one client that asks for Status all the time, and SIGTERM in the middle
+// of runs at the end. Whoever runs it builds the daemon or this program with a sanitizer, or puts a checker before the
+// daemon's program.
 //
 //     stress [--seed N] [--trainers N] [--runs N] [--seconds N] -- DAEMON [ARGUMENT...]
 //
@@ -53,6 +54,7 @@ struct stress {
     _Atomic int left;                      // runs still to begin
     _Atomic uint32_t done, killed, broken;
     _Atomic bool failed;
+    _Atomic bool trained; // all of them
 };
 
 struct child {
@@ -187,14 +189,25 @@ static void *run_trainer(void *context) {
     return NULL;
 }
 
+static void *watch(void *context) {
+    struct stress *stress = context;
+    if (stress_watch(&stress->place, &stress->trained) < 0)
+        stress->failed = true;
+    return NULL;
+}
+
 static void run_trainers(struct stress *stress) {
-    pthread_t threads[TRAINERS_MAX];
+    pthread_t threads[TRAINERS_MAX], watcher;
     uint32_t started = 0;
+    bool watched = pthread_create(&watcher, NULL, watch, stress) == 0;
     while (started < stress->trainers && pthread_create(&threads[started], NULL, run_trainer, stress) == 0)
         started++;
     for (uint32_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
-    if (started < stress->trainers)
+    stress->trained = true;
+    if (watched)
+        pthread_join(watcher, NULL);
+    if (started < stress->trainers || !watched)
         stress->failed = true;
 }
 

@@ -51,6 +51,11 @@ int stress_hash_file(const char *path, uint64_t *ret_hash); // without the recor
 int stress_run(const struct stress_place *place, const struct stress_spec *spec, const struct stress_manner *manner,
                uint64_t *ret_hash);
 
+// ---- who watches them
+
+// Asks for Status again and again. Returns 0 once *ending, or -1 where the daemon does not answer. One at a time.
+int stress_watch(const struct stress_place *place, const _Atomic bool *ending);
+
 // ---- processes that end as they should not
 
 // Submits step after step until it is killed; prints a line once it has begun. Returns only where that fails.

@@ -446,6 +446,9 @@ Test(config, waits_for_no_file_and_reads_none_that_is_too_large) {
     cr_assert_eq(mkdir(path_of("main.conf.d"), 0700), 0);
     cr_assert_eq(mkfifo(path_of("main.conf.d/a.conf"), 0600), 0);
     expect_unreadable("main.conf.d/a.conf:0: this is no regular file");
+    cr_assert_eq(unlink(path_of("main.conf.d/a.conf")), 0);
+    cr_assert_eq(symlink("nowhere", path_of("main.conf.d/a.conf")), 0);
+    expect_unreadable("main.conf.d/a.conf:0: cannot be read: No such file or directory");
 }
 
 Test(config, reads_a_file_of_the_size_that_is_allowed) {
