@@ -145,15 +145,9 @@ static int connect_within(const struct gradientd_options *options, double *timeo
     return fd;
 }
 
-int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
-                   struct gradientd_error *ret_error) {
-    struct gradientd_error ignored;
-    struct gradientd_error *error = ret_error ? ret_error : &ignored;
-
-    *ret_run = NULL;
-    int result = gradientd_check(options, error);
-    if (result < 0)
-        return result;
+// Options that are right. On failure *ret_run is untouched.
+static int open_once(const struct gradientd_options *options, struct gradientd_run **ret_run,
+                     struct gradientd_error *error) {
     struct gradientd_run *run = calloc(1, sizeof(*run));
     if (!run)
         return client_fail(error, ENOMEM, "out of memory");
@@ -170,7 +164,7 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
         .warn_context = options->warn_context,
     };
     client_way_back_init(&run->way_back);
-    result = allocate(run, options);
+    int result = allocate(run, options);
     if (result < 0)
         client_fail(error, -result, "a run of %u groups cannot be set up: %s", run->n_groups, strerror(-result));
     struct gradientd_options attach_options = *options;
@@ -184,6 +178,21 @@ int gradientd_open(const struct gradientd_options *options, struct gradientd_run
     }
     *ret_run = run;
     return 0;
+}
+
+int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
+                   struct gradientd_error *ret_error) {
+    struct gradientd_error ignored, second;
+    struct gradientd_error *error = ret_error ? ret_error : &ignored;
+
+    *ret_run = NULL;
+    int result = gradientd_check(options, error);
+    if (result == 0)
+        result = open_once(options, ret_run, error);
+    // A daemon that is restarted in the middle of this, for an upgrade: the next one knows nothing of it.
+    if ((result == -ECONNRESET || result == -EPIPE) && open_once(options, ret_run, &second) == 0)
+        result = 0;
+    return result;
 }
 
 int gradientd_close(struct gradientd_run *run, enum gradientd_outcome outcome) {

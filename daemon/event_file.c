@@ -14,6 +14,7 @@
 #include "event_output.h"
 #include "fault.h"
 #include "log.h"
+#include "writer_thread.h"
 
 enum {
     GATHER_MS = 100,       // records gather this long before a write: ten writes a second, well under a reader's poll
@@ -23,7 +24,6 @@ enum {
     // Of a resumed run's file, what may be missing: what fills it takes a 128th of the room, also in the daemon's own
     // directory, and how much was written is what the run's memory says.
     FILLED_BYTES_MAX = 1 << 30,
-    STACK_BYTES = 64 << 10, // writes and log lines; above PTHREAD_STACK_MIN
 };
 
 // Since the last batch that went well.
@@ -213,22 +213,6 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-static int start_thread(struct gd_event_file *file) {
-    pthread_attr_t attributes;
-    pthread_condattr_t clock;
-
-    pthread_mutex_init(&file->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&file->changed, &clock);
-    pthread_condattr_destroy(&clock);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int result = pthread_create(&file->thread, &attributes, run_thread, file);
-    pthread_attr_destroy(&attributes);
-    return -result;
-}
-
 int gd_event_file_new(const struct gd_event_file_options *options, struct gd_event_file **ret_file) {
     struct gd_event_file *file = calloc(1, sizeof(*file));
     if (!file)
@@ -247,7 +231,7 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
         .written_bytes = options->written_bytes,
     };
     atomic_store_explicit((_Atomic uint64_t *)options->written_word, options->written_bytes, memory_order_release);
-    int result = start_thread(file);
+    int result = gd_writer_thread_start(&file->thread, &file->mutex, &file->changed, run_thread, file);
     if (result < 0) {
         free(file);
         return result;

@@ -11,11 +11,9 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "writer_thread.h"
 
-enum {
-    FILE_MODE = 0644,       // collectors run as somebody else
-    STACK_BYTES = 64 << 10, // a write and a log line
-};
+enum { FILE_MODE = 0644 }; // collectors run as somebody else
 
 struct gd_metrics_file {
     char *path, *temporary; // owned: the thread may outlive whoever gave the path
@@ -98,22 +96,6 @@ static void free_file(struct gd_metrics_file *file) {
     free(file);
 }
 
-static int start_thread(struct gd_metrics_file *file) {
-    pthread_attr_t attributes;
-    pthread_condattr_t clock;
-
-    pthread_mutex_init(&file->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&file->changed, &clock);
-    pthread_condattr_destroy(&clock);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    int result = pthread_create(&file->thread, &attributes, run_thread, file);
-    pthread_attr_destroy(&attributes);
-    return -result;
-}
-
 int gd_metrics_file_new(const char *path, struct gd_metrics_file **ret_file) {
     struct gd_metrics_file *file = calloc(1, sizeof(*file));
     if (!file)
@@ -124,7 +106,7 @@ int gd_metrics_file_new(const char *path, struct gd_metrics_file **ret_file) {
         free(file);
         return -ENOMEM;
     }
-    int result = start_thread(file);
+    int result = gd_writer_thread_start(&file->thread, &file->mutex, &file->changed, run_thread, file);
     if (result < 0) {
         free_file(file);
         return result;

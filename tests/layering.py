@@ -54,7 +54,12 @@ LAYERS = {
     "protocol": layer("include/gradientd", "protocol", pure=True),
     # what every layer may stand on
     "numbers": layer("daemon", "arithmetic element_type pace step_sums watchdog", pure=True),
-    "base": layer("daemon", "admission bytes counters crc32c error event_path fault foreign_fd log metrics_file metrics_text quota resident service_text text", "protocol"),
+    "base": layer(
+        "daemon",
+        "admission bytes counters crc32c error event_path fault foreign_fd log metrics_file metrics_text quota resident "
+        "service_text text writer_thread",
+        "protocol",
+    ),
     "arena": layer("daemon", "arena", libraries="protobuf"),
     "names": layer("daemon", "group_tags side_tags tags", "numbers"),
     # computing: step sums, and what follows from them

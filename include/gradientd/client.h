@@ -42,8 +42,9 @@
 // is the run's own, and goes on where it was; until then steps are kept while slots are free, and skipped and counted
 // after that. A run that cannot be served any more (the daemon refused it; an inline run whose daemon is gone) costs one
 // warning too, and every call on it then returns GRADIENTD_DETACHED. All calls take a NULL run and return
-// GRADIENTD_DETACHED for it (gradientd_next_alert() 0). There is no global state; a run is used by one thread at a time. After fork() the child's
-// handle does nothing. An open run takes four descriptors: socket, memory, event file and a pidfd of this process.
+// GRADIENTD_DETACHED for it (gradientd_next_alert() 0). There is no global state; a run is used by one thread at a time.
+// After fork() the child's handle does nothing. An open run takes four descriptors: socket, memory, event file and a
+// pidfd of this process.
 //
 // Results: 0 done; a positive gradientd_result is an outcome a trainer may want to know; a negative errno says the
 // arguments are wrong (gradientd_last_error() names what).
@@ -382,7 +383,7 @@ GRADIENTD_API int gradientd_check(const struct gradientd_options *options, struc
 // why. Waits at most connect_timeout for the daemon, plus the time to touch the memory
 // ((max_lag + 1 + inflight) x elements x 4 bytes (2 for BF16 and F16), and 8 more an element for the optimiser's
 // state; probe gradients take as many slots again, parameters and outputs 3 + inflight each), and to copy or send start
-// vectors.
+// vectors. Where a daemon goes away meanwhile, as in an upgrade, it is opened once more, with the one that follows.
 GRADIENTD_API int gradientd_open(const struct gradientd_options *options, struct gradientd_run **ret_run,
                                  struct gradientd_error *ret_error);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -87,26 +88,36 @@ static void say_refusal(int connection) {
     say_message(connection, &message);
 }
 
-static void answer(enum impostor_manner manner, int connection, unsigned number) {
+static void yield_place(const char *path) {
+    char successor[sizeof(((struct sockaddr_un *)NULL)->sun_path) + sizeof(".next")];
+    snprintf(successor, sizeof(successor), "%s.next", path);
+    if (rename(successor, path) < 0)
+        _exit(EXIT_FAILURE);
+}
+
+static void answer(enum impostor_manner manner, const char *path, int connection, unsigned number) {
     if (manner == IMPOSTOR_GARBAGE)
         say_garbage(connection, number);
     if (manner == IMPOSTOR_BOMB)
         say_bomb(connection);
-    if (manner == IMPOSTOR_WELCOMES)
+    if (manner == IMPOSTOR_WELCOMES || manner == IMPOSTOR_YIELDS)
         say_welcome(connection);
     if (manner == IMPOSTOR_REFUSES)
         say_refusal(connection);
-    if (manner == IMPOSTOR_CLOSES || manner == IMPOSTOR_WELCOMES || number >= CONNECTIONS_MAX)
+    if (manner == IMPOSTOR_YIELDS)
+        yield_place(path);
+    if (manner == IMPOSTOR_CLOSES || manner == IMPOSTOR_WELCOMES || manner == IMPOSTOR_YIELDS ||
+        number >= CONNECTIONS_MAX)
         close(connection);
 }
 
-static _Noreturn void serve(int listener, enum impostor_manner manner) {
+static _Noreturn void serve(int listener, const char *path, enum impostor_manner manner) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (unsigned number = 0;; number++) {
         int connection = accept(listener, NULL, NULL);
         if (connection < 0)
             _exit(EXIT_FAILURE);
-        answer(manner, connection, number);
+        answer(manner, path, connection, number);
     }
 }
 
@@ -122,7 +133,7 @@ pid_t impostor_start(const char *path, enum impostor_manner manner) {
     pid_t impostor = fork();
     cr_assert_geq(impostor, 0);
     if (impostor == 0)
-        serve(listener, manner);
+        serve(listener, path, manner);
     close(listener);
     return impostor;
 }

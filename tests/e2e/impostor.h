@@ -10,6 +10,7 @@ enum impostor_manner {
     IMPOSTOR_BOMB,     // says one message that is many times as large once it is unpacked
     IMPOSTOR_WELCOMES, // answers with a Welcome and closes the connection at once
     IMPOSTOR_REFUSES,  // answers with an Error of many lines and 600 bytes
+    IMPOSTOR_YIELDS,   // answers with a Welcome, puts the socket PATH.next in its place and closes the connection
 };
 
 // Takes the place of the socket at `path`. Ends with the test, or with impostor_stop().

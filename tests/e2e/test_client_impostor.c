@@ -1,6 +1,7 @@
 // What a process that is no daemon can do to a trainer: nothing but cost it the run.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -71,5 +72,31 @@ Test(client_impostor, what_it_says_is_one_line) {
     struct gradientd_error error;
     cr_expect_eq(gradientd_open(&options, &run, &error), -EBADMSG);
     expect_line(error.text);
+    impostor_stop(impostor);
+}
+
+// As where a daemon is restarted while a trainer is being set up: the run is opened with the one that follows.
+Test(client_impostor, opening_outlives_the_end_of_a_daemon) {
+    char next[DAEMON_PATH_BYTES + sizeof(".next")];
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "followed", &warnings);
+    snprintf(next, sizeof(next), "%s.next", options.socket);
+    cr_assert_eq(rename(options.socket, next), 0);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_YIELDS);
+    struct gradientd_run *run = trainer_open(&options);
+    cr_expect(submits(run, 1));
+    cr_expect_eq(gradientd_close(run, GRADIENTD_SUCCESS), GRADIENTD_OK);
+    impostor_stop(impostor);
+}
+
+// What was met first is what is told.
+Test(client_impostor, opening_tells_of_the_end_of_a_daemon) {
+    struct gradientd_options options = trainer_options(daemon_process.socket, directory, "left", &warnings);
+    struct gradientd_run *run;
+    struct gradientd_error error;
+    daemon_process_kill(&daemon_process);
+    pid_t impostor = impostor_start(options.socket, IMPOSTOR_WELCOMES);
+    cr_expect_eq(gradientd_open(&options, &run, &error), -ECONNRESET);
+    cr_expect_str_eq(error.text, "the daemon went away before it sent Layout");
+    cr_expect_null(run);
     impostor_stop(impostor);
 }

@@ -230,8 +230,8 @@ def forward(tmp_path):
         *options(AuthorizedKeysFile=keys / "user.pub"),
     )
     client = ["ssh", "-N", "-F", "/dev/null", "-i", keys / "user", "-p", str(PORT), "root@127.0.0.1"]
-    client += options(IdentitiesOnly="yes", StrictHostKeyChecking="no", UserKnownHostsFile="/dev/null", LogLevel="ERROR")
-    client += options(ExitOnForwardFailure="yes", ConnectionAttempts=SSH_SECONDS)
+    client += options(IdentitiesOnly="yes", StrictHostKeyChecking="no", UserKnownHostsFile="/dev/null")
+    client += options(LogLevel="ERROR", ExitOnForwardFailure="yes", ConnectionAttempts=SSH_SECONDS)
 
     with tempfile.TemporaryDirectory(prefix="gd") as directory:
 
@@ -263,6 +263,7 @@ def test_ssh(transport, run, records, alone, start_daemon, forward, tmp_path):
 
 def test_ssh_says_what_it_does_not_pass(run, start_daemon, forward, tmp_path):
     far = forward(start_daemon().socket)
+    advice = "a forwarded socket passes none: there, send elements inline and leave out"
     for other, logdir in ((run, None), (replace(run, transport="deflated"), tmp_path / "logs")):
-        with pytest.raises(AssertionError, match="a forwarded socket passes none: there, send elements inline and leave out"):
+        with pytest.raises(AssertionError, match=advice):
             Trainer(other, far, logdir)

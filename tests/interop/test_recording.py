@@ -54,6 +54,10 @@ def starting(**changes):
     return adam(start_second_moment=v, start_optimizer_step=40, first_step=41, **changes)
 
 
+def thinned():
+    return Run([Group("w", 3), Group("b", 1)], no_thinning=False, max_lag=2)
+
+
 def sides(**changes):
     run = test_streams.one_run("adam", **changes)
     rng = np.random.default_rng(4)
@@ -80,10 +84,7 @@ def with_sides(run):
 CASES = {
     "adam": (adam, records_of),
     "bf16": (lambda: adam(element_type="bf16"), records_of),
-    "many steps": (
-        lambda: Run([Group("w", 3), Group("b", 1)], no_thinning=False, max_lag=2),
-        lambda run: records_of(run, 12_000),
-    ),
+    "many steps": (thinned, lambda run: records_of(run, 12_000)),
     "start vectors": (starting, records_of),
     "amsgrad's start vectors": (amsgrad, records_of),
     "side streams": (sides, with_sides),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What tests/systemd/run checks, run as a unit of the booted systemd. /t is the directory it was given: packages/ are the
-# Debian packages, steps the trainer, confined what tries the sandbox. Prints `ok: WHAT` for each check that passed and
-# ends at the first that did not.
+# What tests/systemd/run checks, run as a unit of the booted systemd. /t is the directory it was given: packages/ are
+# the Debian packages, steps the trainer, confined what tries the sandbox. Prints `ok: WHAT` for each check that passed
+# and ends at the first that did not.
 set -euo pipefail
 
 service=gradientd.service

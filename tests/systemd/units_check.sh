@@ -42,6 +42,8 @@ XDG_RUNTIME_DIR=$work_dir verify "$root$prefix/lib/systemd/user" --user
 for kind in sysusers tmpfiles; do
     [[ -s $root$prefix/lib/$kind.d/gradientd.conf ]] || fail "no $kind.d/gradientd.conf is installed"
 done
+configuration=$(sed -n 's/^Environment=CONFIGURATION_DIRECTORY=//p' "$root$prefix/lib/systemd/system/gradientd.service")
+[[ -s $root$configuration/gradientd.conf ]] || fail "the service looks for its configuration in $configuration"
 systemd-analyze security --offline=true --threshold=15 --no-pager "$root$prefix/lib/systemd/system/gradientd.service" \
     >"$work_dir/security.log" 2>&1 || {
     cat "$work_dir/security.log" >&2

@@ -51,6 +51,7 @@ static void try_files(const char *state, const char *pid) {
     expect_create("/var/lib/confined", EROFS);
     expect_create("/run/gradientd/confined", EROFS);
     expect_create("/run/lock/confined", EROFS);
+    expect_create("/dev/shm/confined", EROFS);
     snprintf(path, sizeof(path), "%s/confined", state);
     expect_create(path, 0);
     expect("making it set-user-ID", chmod(path, S_ISUID | 0755), EPERM);
