@@ -11,7 +11,6 @@
 struct gd_event_file {
     struct gd_event_file_options options;
     uint64_t appended_bytes, written_bytes;
-    bool resumed; // what was in the outbox is appended as well
     bool finished;
 };
 
@@ -20,7 +19,7 @@ int gd_event_file_new(const struct gd_event_file_options *options, struct gd_eve
     if (!file)
         return -ENOMEM;
     *file = (struct gd_event_file){.options = *options,
-                                   .appended_bytes = options->written_bytes,
+                                   .appended_bytes = options->appended_bytes,
                                    .written_bytes = options->written_bytes};
     *options->written_word = options->written_bytes;
     *ret_file = file;
@@ -54,9 +53,7 @@ static void check_appended(const struct gd_event_file *file, uint64_t appended_b
 void gd_event_file_append(struct gd_event_file *file, uint64_t appended_bytes) {
     assert(!file->finished && appended_bytes >= file->appended_bytes);
     assert(appended_bytes - file->written_bytes <= file->options.outbox_bytes);
-    if (file->resumed)
-        check_appended(file, appended_bytes);
-    file->resumed = true;
+    check_appended(file, appended_bytes);
     file->appended_bytes = appended_bytes;
 }
 
