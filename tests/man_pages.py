@@ -21,6 +21,7 @@ HELP_OPTION = re.compile(r"--[a-z][a-z-]*")
 HELP_COMMAND = re.compile(r"^  ([a-z]+) ", re.MULTILINE)
 DESCRIBED_OPTION = re.compile(r"^\.It Fl -([a-z-]+)", re.MULTILINE)
 DESCRIBED_COMMAND = re.compile(r"^\.It Cm ([a-z]+)", re.MULTILINE)
+SHOWN_COMMAND = re.compile(r"^\.Nm\n\.Cm ([a-z]+)$", re.MULTILINE)  # in the synopsis
 NAMED_OPTION = re.compile(r"(?:\bFl |-)-([a-z][a-z-]*)")
 OTHER_PROGRAM = re.compile(r"^.*\b(?:systemctl|pkg-config)\b.*$", re.MULTILINE)  # whose options are not ours
 
@@ -52,6 +53,7 @@ def check_program(page, text, help_text):
     missing = (options - described) | (commands - described_commands)
     unknown = (named - options) | (described_commands - commands)
     yield from (f"{page} does not describe {name}" for name in sorted(missing))
+    yield from (f"{page} has no synopsis of {name}" for name in sorted(commands - set(SHOWN_COMMAND.findall(text))))
     yield from (f"{page} has {name}, which --help does not" for name in sorted(unknown))
 
 
