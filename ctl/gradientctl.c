@@ -1,7 +1,9 @@
 // gradientctl: looks at what gradientd has written, and at what it is doing.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 
@@ -84,7 +86,19 @@ static const struct gd_command *command_find(const char *name) {
     return NULL;
 }
 
+// No descriptor of ours may have the number of a standard one that is closed: what is printed would be written into a
+// file or a socket. What is opened for reading alone cannot be written, as one that is closed cannot.
+static void open_standard_descriptors(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv) {
+    open_standard_descriptors();
     if (argc < 2) {
         print_help(stderr);
         return GD_EXIT_USAGE;
@@ -95,7 +109,7 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--help") == 0 || (argc > 2 && strcmp(argv[2], "--help") == 0)) {
         print_help(stdout);
-        return GD_EXIT_DONE;
+        return gd_command_flush();
     }
 
     const struct gd_command *command = command_find(argv[1]);

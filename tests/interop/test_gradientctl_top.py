@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -226,6 +227,16 @@ def test_a_dumb_terminal_gets_no_escapes(daemon, top):
 
 def test_ends_when_nobody_reads_any_more(daemon):
     assert ends_when_not_read(daemon, "top", "--interval", "3600", lines=1) == 0
+
+
+def test_a_closed_output_cannot_be_written(daemon):
+    """And its descriptor does not become that of the socket: the daemon is told no tables."""
+    words = command("top", "--interval", "0.01", "--count", "3")
+    closing = ["sh", "-c", 'exec >&-; exec "$@"', "sh", *words]
+    result = subprocess.run(closing, env=environment(daemon), stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1 and "cannot write" in result.stderr
+    daemon.stop()
+    assert "refused" not in daemon.messages()
 
 
 @pytest.mark.parametrize("arguments", [("--interval", "0"), ("--interval", "-1"), ("--interval",), ("--count", "0"),
