@@ -13,6 +13,7 @@
 #include "command.h"
 #include "event_path.h"
 #include "json.h"
+#include "printable.h"
 #include "recording_reader.h"
 #include "replay_run.h"
 
@@ -28,7 +29,8 @@ struct options {
 
 // One recording that is replayed.
 struct job {
-    const char *path; // of the recording
+    const char *path;   // of the recording
+    struct stat status; // likewise
     const struct options *options;
     struct gd_recording_reader reader;
     struct gd_replay replay;
@@ -86,21 +88,33 @@ static int create_at(struct job *job) {
                                  : asprintf(&job->event_path, "%s.tfevents", job->path);
     if (n < 0)
         return -ENOMEM;
-    int fd = open(job->event_path, O_RDWR | O_CREAT | O_CLOEXEC | (job->options->force ? O_TRUNC : O_EXCL), FILE_MODE);
+    int fd = open(job->event_path, O_RDWR | O_CREAT | O_CLOEXEC | (job->options->force ? 0 : O_EXCL), FILE_MODE);
     return fd < 0 ? -errno : fd;
+}
+
+// Empties what --force replaces. Returns NULL, or why it is left alone.
+static const char *empty(const struct job *job, int fd) {
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return strerror(errno);
+    if (!S_ISREG(status.st_mode))
+        return "no regular file";
+    if (status.st_dev == job->status.st_dev && status.st_ino == job->status.st_ino)
+        return "is the recording itself";
+    return ftruncate(fd, 0) < 0 ? strerror(errno) : NULL;
 }
 
 // A descriptor, or a negative errno, which was said.
 static int create_event_file(struct job *job, const struct gd_open_run *open_run) {
-    struct stat status;
     int fd = job->options->logdir ? create_in_logdir(job, open_run) : create_at(job);
-    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
-        return fd;
-    if (fd >= 0) {
+    const char *problem = fd >= 0 ? empty(job, fd) : NULL;
+    if (problem) {
         close(fd);
-        fprintf(stderr, "gradientctl replay: %s: no regular file\n", job->event_path);
+        fprintf(stderr, "gradientctl replay: %s: %s\n", job->event_path, problem);
         return -EINVAL;
     }
+    if (fd >= 0)
+        return fd;
     fprintf(stderr, "gradientctl replay: %s: %s%s\n", job->event_path ? job->event_path : job->options->logdir,
             strerror(-fd), fd == -EEXIST ? "; --force replaces it" : "");
     return fd;
@@ -179,14 +193,21 @@ static int take_submission(struct job *job, const struct gd_recorded *recorded) 
     return 0;
 }
 
+static void note_refusal(const struct job *job, const struct gd_recorded_bytes *text) {
+    char reason[GD_ERROR_TEXT_BYTES];
+    snprintf(reason, sizeof(reason), "%.*s", (int)text->bytes, text->data ? (const char *)text->data : "");
+    fprintf(stderr, "gradientctl replay: %s: note: the daemon refused the run in the end: ", job->path);
+    gd_printable_write(stderr, reason);
+    putc('\n', stderr);
+}
+
 static int take_end(struct job *job, const struct gd_recorded *recorded) {
     struct gd_recorded none;
     job->outcome = recorded->outcome;
     if (job->refused_number > 0 && job->outcome != GD_RECORDED_REFUSED && job->outcome != GD_RECORDED_TRAINER_GONE)
         return -EBADMSG;
     if (job->outcome == GD_RECORDED_REFUSED)
-        fprintf(stderr, "gradientctl replay: %s: note: the daemon refused the run in the end: %.*s\n", job->path,
-                (int)recorded->text.bytes, recorded->text.data ? (const char *)recorded->text.data : "");
+        note_refusal(job, &recorded->text);
     int result = gd_recording_read(&job->reader, &none);
     if (result == GD_RECORDING_READ)
         return blame_record(job, "it comes after the end");
@@ -269,7 +290,9 @@ static int replay(struct job *job) {
 static int replay_file(const char *path, const struct options *options, const struct gd_kernels *kernels) {
     struct job job = {.path = path, .options = options};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    int result = fd < 0 ? -errno : gd_recording_reader_init_consume(&job.reader, fd, GD_RECORDED_BYTES_MAX);
+    int result = fd < 0 || fstat(fd, &job.status) < 0
+                     ? -errno
+                     : gd_recording_reader_init_consume(&job.reader, fd, GD_RECORDED_BYTES_MAX);
     if (result < 0) {
         (void)blame(path, result);
         return GD_EXIT_DAMAGE;

@@ -594,6 +594,23 @@ def change(of_kind, n=0, **features):
         at = nth(records, of_kind, n)
         changed = {name: value for name, value in {**records[at], **features}.items() if value is not None}
         return [*records[:at], changed, *records[at + 1 :]]
+def test_replay_spares_its_recording(recorded, tmp_path):
+    _, recording = recorded
+    before = recording.read_bytes()
+    (tmp_path / "link").symlink_to(recording)
+    for output in (recording, tmp_path / "link"):
+        assert "the recording itself" in replay(recording, output, "--force", status=1).stderr
+        assert recording.read_bytes() == before
+
+
+def test_text_of_a_recording_is_harmless(recorded, tmp_path):
+    _, recording = recorded
+    records = read_recording(recording)
+    records[-1] = {"kind": b"End", "outcome": b"refused", "text": b"\x1b[2J\xe2\x80\xae"}
+    write_recording(tmp_path / "crafted", records)
+    assert "\\x1b[2J\\u202e\n" in replay(tmp_path / "crafted", tmp_path / "replayed").stderr
+
+
 
     return edit
 
