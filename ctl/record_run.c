@@ -1,6 +1,5 @@
 // gradientctl record: runs a command, and records what its trainers send to the daemon.
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <spawn.h>
@@ -9,13 +8,14 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
+#include "daemon_socket.h"
 #include "decode.h"
 #include "gate.h"
 #include "relay.h"
+#include "waiting.h"
 
 enum {
     RELAYS_MAX = 128, // twice the connections that a daemon grants a user by default; each takes four descriptors
@@ -43,26 +43,25 @@ struct session {
     struct gd_arena arena;
     struct gd_relay *relays;
     unsigned n_relays;
-    int signals; // a signalfd
-    pid_t child; // 0: it has ended ...
-    int status;  // ... with this exit status
+    int signals;      // a signalfd
+    pid_t child;      // 0: it has ended ...
+    int status;       // ... with this exit status
+    bool interrupted; // a signal came after that
     struct pollfd polls[POLLS_MAX];
 };
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-// Where a client would look for the daemon.
-static const char *default_socket(char *path, size_t bytes) {
-    const char *given = getenv("GRADIENTD_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
-    if (given && *given)
-        return given;
-    int n = runtime ? snprintf(path, bytes, "%s/gradientd/socket", runtime) : -1;
-    bool is_there = n > 0 && (size_t)n < bytes && access(path, F_OK) == 0;
-    return is_there ? path : "/run/gradientd/socket";
+// Where a client would find the daemon: the first place by default that answers, else the first that has a socket at
+// least, whose daemon may come back.
+static const char *default_socket(struct gd_socket_search *search) {
+    enum { PATIENCE_MS = 1000 };
+    int fd = gd_daemon_socket_connect(NULL, PATIENCE_MS, search);
+    size_t chosen = search->n - 1;
+    if (fd >= 0)
+        close(fd);
+    for (size_t i = chosen; fd < 0 && i-- > 0;)
+        if (search->attempts[i].error != -ENOENT)
+            chosen = i;
+    return search->attempts[chosen].path;
 }
 
 // How signals stood when we were started, which is how the command finds them.
@@ -76,7 +75,8 @@ static void ignore(int number, struct signals *before) {
         sigaddset(&before->defaults, number);
 }
 
-// A signalfd of what ends us and the command.
+// A signalfd of what ends us and the command. Were SIGCHLD ignored, as some parents have it, nobody would be told the
+// command's status.
 static int take_over_signals(struct signals *before) {
     sigset_t ours;
     sigemptyset(&ours);
@@ -84,6 +84,7 @@ static int take_over_signals(struct signals *before) {
         sigaddset(&ours, *number);
     sigprocmask(SIG_BLOCK, &ours, &before->mask);
     sigemptyset(&before->defaults);
+    signal(SIGCHLD, SIG_DFL);
     ignore(SIGPIPE, before);
     ignore(SIGXFSZ, before); // a limit of the file's size is a full disk
     return signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -109,13 +110,16 @@ static void reap(struct session *session) {
     session->status = WIFSIGNALED(status) ? STATUS_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-// A signal that somebody sent us is meant for the command. What the terminal sends, it sends to both.
+// A signal that somebody sent us is meant for the command. What the terminal sends, it sends to both. When the command
+// has ended it is meant for us: what it left running, or a daemon that is stopped, may have us wait for ever.
 static void take_signals(struct session *session) {
     struct signalfd_siginfo signal;
     while (read(session->signals, &signal, sizeof(signal)) == sizeof(signal)) {
         if (signal.ssi_signo == SIGCHLD)
             continue;
-        if (signal.ssi_code != SI_KERNEL && session->child > 0)
+        if (session->child == 0)
+            session->interrupted = true;
+        else if (signal.ssi_code != SI_KERNEL)
             kill(session->child, (int)signal.ssi_signo);
     }
     if (session->child > 0)
@@ -136,7 +140,7 @@ static void accept_trainer(struct session *session) {
 
 static void advance_relays(struct session *session, const struct pollfd *polls) {
     struct gd_relay **link = &session->relays;
-    uint64_t now = now_ms();
+    uint64_t now = (uint64_t)gd_now_ms();
     bool lost = false;
     for (; *link; polls += GD_RELAY_POLLS) {
         struct gd_relay *relay = *link;
@@ -180,6 +184,16 @@ static void turn(struct session *session) {
         gd_gate_look(&session->gate);
 }
 
+// Ends what is still passed on, which then is not recorded to its end.
+static void interrupt_relays(struct session *session) {
+    while (session->relays) {
+        struct gd_relay *relay = session->relays;
+        session->relays = relay->next;
+        gd_relay_interrupt(relay);
+        gd_relay_free(relay);
+    }
+}
+
 // Runs the command. Returns its exit status.
 static int run_command(struct session *session, char **command) {
     struct signals before;
@@ -190,25 +204,16 @@ static int run_command(struct session *session, char **command) {
         return result == -ENOENT ? STATUS_NOT_FOUND : STATUS_NOT_EXECUTABLE;
     }
     reap(session);
-    while (session->child > 0 || session->relays)
+    while (session->child > 0 || (session->relays && !session->interrupted))
         turn(session);
+    interrupt_relays(session);
     close(session->signals);
     return session->status;
 }
 
-// No descriptor of ours may have the number of a standard one that is closed: messages would be written into it.
-static void open_standard_descriptors(void) {
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
-
 static int record(struct session *session, const struct options *options, const char *path) {
-    char place[sizeof(session->gate.daemon.sun_path)];
-    const char *socket = options->socket ? options->socket : default_socket(place, sizeof(place));
+    struct gd_socket_search search;
+    const char *socket = options->socket ? options->socket : default_socket(&search);
     int result = gd_gate_init(&session->gate, socket);
     if (result == 0)
         result = gd_arena_init(&session->arena, GD_DECODE_ARENA_BYTES);
@@ -280,6 +285,5 @@ int gd_record_run(const struct gd_command *command, int n_arguments, char **argu
     options.command = &argv[optind + 1];
     if (!options.command[0])
         return gd_command_usage_error(command, "a COMMAND is needed after --", "");
-    open_standard_descriptors();
     return record(&session, &options, path);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "json.h"
@@ -113,10 +114,12 @@ static struct gd_run_recording *turn(struct gd_run_recording *recording) {
     return turned;
 }
 
+// A device or a pipe that was chosen to be written stays.
 static void remove_first(struct gd_recorder *recorder) {
+    struct stat status;
     int result = gd_recording_writer_close(recorder->first);
     recorder->first = NULL;
-    if (result == 0)
+    if (result == 0 && lstat(recorder->path, &status) == 0 && S_ISREG(status.st_mode))
         unlink(recorder->path);
     fprintf(stderr,
             "gradientctl record: %s: nothing was recorded: no run came to the daemon "

@@ -69,6 +69,11 @@ bool gd_relay_lost_daemon(const struct gd_relay *relay) {
     return !relay->trainer_done && !relay->refused;
 }
 
+void gd_relay_interrupt(struct gd_relay *relay) {
+    if (relay->recording && !relay->recording->ended)
+        gd_run_recording_fail(relay->recording, "interrupted before the run's end");
+}
+
 // How the run ended for the daemon, where it has.
 static void end_recording(struct gd_relay *relay) {
     struct gd_run_recording *recording = relay->recording;

@@ -56,6 +56,9 @@ __attribute__((warn_unused_result)) bool gd_relay_advance(struct gd_relay *relay
 // Whether it is over because the daemon went away.
 bool gd_relay_lost_daemon(const struct gd_relay *relay);
 
+// Nothing more is passed on, though the trainer may have more to say: its recording is not whole, unless it has ended.
+void gd_relay_interrupt(struct gd_relay *relay);
+
 // Ends its recording, unless the run may be gone on with.
 void gd_relay_free(struct gd_relay *relay);
 

@@ -5,9 +5,11 @@ import os
 import pty
 import random
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -390,6 +392,29 @@ def test_a_command_without_a_run(daemon, tmp_path):
     assert not recording.exists()
 
 
+def test_what_is_no_file_stays(daemon, tmp_path):
+    """A file without a run is removed, a pipe or a device is not."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    result = subprocess.run([*record_command(pipe, daemon.socket, "--force"), "true"], capture_output=True, text=True)
+    os.close(reader)
+    assert result.returncode == 1 and "nothing was recorded" in result.stderr
+    assert pipe.is_fifo()
+
+
+def test_a_parent_that_ignores_the_end_of_its_children(daemon, tmp_path):
+    """An ignored SIGCHLD is inherited, and takes an ended command's status away."""
+    command = [*record_command(tmp_path / "run.gz", daemon.socket), "sh", "-c", "exit 7"]
+    ignoring = """if True:
+        import os, signal, sys
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.execv(sys.argv[1], sys.argv[1:])
+    """
+    result = subprocess.run([sys.executable, "-c", ignoring, *command], capture_output=True, timeout=END_SECONDS)
+    assert result.returncode == 7
+
+
 def test_a_file_that_is_there(daemon, tmp_path):
     recording = tmp_path / "run.gz"
     recording.write_bytes(b"precious")
@@ -425,6 +450,32 @@ def test_signals_reach_the_command(number, daemon, tmp_path):
     process.send_signal(number)
     output, _ = process.communicate(timeout=END_SECONDS)
     assert output == b"hit\n" and process.returncode == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_when_the_command_has_ended(number, daemon, tmp_path):
+    """What it left running is recorded on, until somebody ends the recorder."""
+    os.mkfifo(tmp_path / "steps")
+    (tmp_path / "out").touch()
+    left = f'"{build_path("tests/steps")}" run "{tmp_path}" <"{tmp_path}/steps" >"{tmp_path}/out" 2>/dev/null'
+    script = f'{left} & until grep -q step "{tmp_path}/out"; do :; done'
+    command = [*record_command(tmp_path / "run.gz", daemon.socket, "--json"), "sh", "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        with open(tmp_path / "steps", "w") as steps:
+            print(3, file=steps, flush=True)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: children.read_text() == "", END_SECONDS, "the command has ended")
+            process.send_signal(number)
+            output, messages = process.communicate(timeout=END_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1 and b"interrupted" in messages
+    told = json.loads(output)
+    assert (told["snapshots"], told["whole"], told["outcome"]) == (3, False, "left")
+    assert "cut off" in replay(tmp_path / "run.gz", tmp_path / "replayed", status=1).stderr
+    assert last_step(tmp_path / "replayed") == 3
 
 
 def test_ctrl_c(daemon, tmp_path):
@@ -485,6 +536,22 @@ def test_closed_standard_descriptors(daemon, tmp_path):
     assert (tmp_path / "replayed").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a /run of its own takes root")
+def test_a_stale_socket_is_passed_over(daemon, tmp_path):
+    """As clients do: where nobody answers at the place of the user's daemon, that of the machine's is next."""
+    (tmp_path / "gradientd").mkdir()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "gradientd" / "socket"))
+    own_run = f"mount -t tmpfs none /run && mkdir /run/gradientd && ln -s {daemon.socket} /run/gradientd/socket"
+    own_run = ["unshare", "--mount", "--propagation=private", "sh", "-c", f'{own_run} && exec "$@"', "sh"]
+    command = [*own_run, build_path("ctl/gradientctl"), "record", tmp_path / "run.gz", "--", build_path("tests/steps")]
+    kept = {key: value for key, value in os.environ.items() if key != "GRADIENTD_SOCKET"}
+    result = subprocess.run([*command, "run", tmp_path], input=b"3\n", capture_output=True,
+                            env={**kept, "XDG_RUNTIME_DIR": str(tmp_path)}, timeout=END_SECONDS)  # fmt: skip
+    assert result.returncode == 0, result
+    assert read_recording(tmp_path / "run.gz")[-1]["outcome"] == b"closed"
+
+
 def test_the_daemon_is_found_as_clients_find_it(daemon, tmp_path):
     tool, steps = build_path("ctl/gradientctl"), build_path("tests/steps")
     command = [tool, "record", tmp_path / "run.gz", "--", steps, "run", tmp_path]
@@ -525,6 +592,23 @@ def test_replay_overwrites_nothing(recorded, tmp_path):
     assert there.read_bytes() == b"precious"
     replay(recording, there, "--force")
     assert there.read_bytes() == path.read_bytes()
+
+
+def test_replay_spares_its_recording(recorded, tmp_path):
+    _, recording = recorded
+    before = recording.read_bytes()
+    (tmp_path / "link").symlink_to(recording)
+    for output in (recording, tmp_path / "link"):
+        assert "the recording itself" in replay(recording, output, "--force", status=1).stderr
+        assert recording.read_bytes() == before
+
+
+def test_text_of_a_recording_is_harmless(recorded, tmp_path):
+    _, recording = recorded
+    records = read_recording(recording)
+    records[-1] = {"kind": b"End", "outcome": b"refused", "text": b"\x1b[2J\xe2\x80\xae"}
+    write_recording(tmp_path / "crafted", records)
+    assert "\\x1b[2J\\u202e\n" in replay(tmp_path / "crafted", tmp_path / "replayed").stderr
 
 
 def test_where_replay_writes(recorded, tmp_path):
@@ -594,23 +678,6 @@ def change(of_kind, n=0, **features):
         at = nth(records, of_kind, n)
         changed = {name: value for name, value in {**records[at], **features}.items() if value is not None}
         return [*records[:at], changed, *records[at + 1 :]]
-def test_replay_spares_its_recording(recorded, tmp_path):
-    _, recording = recorded
-    before = recording.read_bytes()
-    (tmp_path / "link").symlink_to(recording)
-    for output in (recording, tmp_path / "link"):
-        assert "the recording itself" in replay(recording, output, "--force", status=1).stderr
-        assert recording.read_bytes() == before
-
-
-def test_text_of_a_recording_is_harmless(recorded, tmp_path):
-    _, recording = recorded
-    records = read_recording(recording)
-    records[-1] = {"kind": b"End", "outcome": b"refused", "text": b"\x1b[2J\xe2\x80\xae"}
-    write_recording(tmp_path / "crafted", records)
-    assert "\\x1b[2J\\u202e\n" in replay(tmp_path / "crafted", tmp_path / "replayed").stderr
-
-
 
     return edit
 
