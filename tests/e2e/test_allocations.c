@@ -329,8 +329,7 @@ Test(allocations, one_for_another_client) {
         raw_client_close(&clients[i]);
 }
 
-// ---- While the configuration is read again
-// ---------------------------------------------------------------------------
+// ---- While the configuration is read again --------------------------------------------------------------------------
 
 static bool has_reloaded(const void *context) {
     const int64_t *times = context;
@@ -345,21 +344,28 @@ static bool has_reloaded(const void *context) {
     return found >= *times;
 }
 
-static void write_limit(const char *path, const char *text) {
+static void write_config(const char *metrics_file, const char *admin_group) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/gradientd.conf", directory);
     FILE *stream = fopen(path, "w");
     cr_assert_not_null(stream);
-    fputs(text, stream);
+    fprintf(stream, "[access]\nadmin-group =%s\n[metrics]\nmetrics-file = %s\n", admin_group, metrics_file);
     fclose(stream);
+}
+
+static bool is_there(const void *path) {
+    return access(path, F_OK) == 0;
 }
 
 // A reload for which there is no memory says so, and holds nothing afterwards.
 Test(allocations, one_of_a_reload_leaves_what_was) {
-    char path[PATH_BYTES];
+    char metrics_file[PATH_BYTES];
     bool failed = true;
-    snprintf(path, sizeof(path), "%s/gradientd.conf", directory);
-    write_limit(path, "[access]\nadmin-group =\n[metrics]\nmetrics-file = /m.prom\n");
+    snprintf(metrics_file, sizeof(metrics_file), "%s/metrics.prom", directory);
+    write_config(metrics_file, "");
     cr_assert(launch());
-    write_limit(path, "[access]\nadmin-group = 1\n[metrics]\nmetrics-file = /m.prom\n");
+    write_config(metrics_file, " 1");
+    cr_assert(scratch_wait_until(is_there, metrics_file, PATIENT)); // written, and so no descriptor any more
     daemon_fds = scratch_count_fds(daemon_process.pid);
     int64_t n = 1;
     for (; failed; n++) {

@@ -17,10 +17,16 @@ static char directory[SCRATCH_PATH_BYTES];
 static struct daemon_process daemon_process;
 static size_t daemon_fds; // before there is anything that hangs
 
+static bool exists(const void *path) {
+    return access(path, F_OK) == 0;
+}
+
+// With a metrics file that hangs, as long as it runs.
 static void set_up(void) {
-    char socket[DAEMON_PATH_BYTES], metrics[SCRATCH_PATH_BYTES + 16];
+    char socket[DAEMON_PATH_BYTES], metrics[SCRATCH_PATH_BYTES + 16], temporary[SCRATCH_PATH_BYTES + 24];
     scratch_make(directory);
     snprintf(metrics, sizeof(metrics), "%s/metrics.hung", directory);
+    snprintf(temporary, sizeof(temporary), "%s.tmp", metrics);
     cr_assert_eq(setenv("LD_PRELOAD", getenv("GRADIENTD_TEST_PRELOADED"), 1), 0);
     cr_assert_eq(setenv("CONFIGURATION_DIRECTORY", directory, 1), 0); // where there is no file yet
     snprintf(socket, sizeof(socket), "%s/socket", directory);
@@ -29,6 +35,7 @@ static void set_up(void) {
         "--metrics-interval", "1",    NULL};
     daemon_process_launch(&daemon_process, directory, arguments, NULL);
     cr_assert(daemon_process_comes_up(&daemon_process));
+    cr_assert(scratch_wait_until(exists, temporary, 20.0), "nothing hangs");
     unsetenv("LD_PRELOAD");
 }
 
@@ -195,16 +202,9 @@ Test(hung_files, a_pidfd_that_is_none_holds_up_nobody) {
     raw_client_close(&client);
 }
 
-static bool exists(const void *path) {
-    return access(path, F_OK) == 0;
-}
-
-// All tests have one. It holds up neither clients nor the daemon's end, but for a second.
+// It holds up neither clients nor the daemon's end, but for a second.
 Test(hung_files, a_metrics_file_that_hangs_holds_up_nobody) {
-    char metrics[SCRATCH_PATH_BYTES + 24];
-    snprintf(metrics, sizeof(metrics), "%s/metrics.hung.tmp", directory);
     expect_others_served();
-    cr_assert(scratch_wait_until(exists, metrics, 20.0), "nothing hangs");
     double begun = scratch_now();
     kill(daemon_process.pid, SIGTERM);
     cr_expect_eq(daemon_process_wait_end(&daemon_process), 0);
