@@ -7,17 +7,14 @@
 
 #include "command.h"
 #include "daemon_report.h"
+#include "gradientd/protocol.h"
 #include "json.h"
 #include "json_message.h"
 #include "printable.h"
 #include "table.h"
 #include "units.h"
 
-enum {
-    POLL_MS = 500,     // an alert is read by people
-    ALERTS_KEPT = 256, // of all users' alerts, by the daemon
-    TIME_DIGITS = 17,
-};
+enum { POLL_MS = 500 }; // an alert is read by people
 
 struct follower {
     struct gd_daemon_watch watch;
@@ -79,8 +76,8 @@ static void print_alert(const struct follower *follower, const Gradientd__Recent
 static void print_alerts(struct follower *follower) {
     const Gradientd__Status *status = follower->watch.first;
     uint64_t last = status->last_alert_number, after = follower->after;
-    if (!status->sees_all && last > after + ALERTS_KEPT)
-        print_missed(follower, last - after - ALERTS_KEPT, false);
+    if (!status->sees_all && last > after + GRADIENTD_RECENT_ALERTS)
+        print_missed(follower, last - after - GRADIENTD_RECENT_ALERTS, false);
     for (size_t i = 0; i < status->n_alerts; i++) {
         const Gradientd__RecentAlert *recent = status->alerts[i];
         if (status->sees_all && recent->number > after + 1)

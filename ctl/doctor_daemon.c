@@ -1,10 +1,8 @@
 // What the daemon says of itself: quotas, limits, kernels, files, clock.
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -12,6 +12,7 @@
 
 #include "bytes.h"
 #include "crc32c.h"
+#include "writer_thread.h"
 
 enum {
     LENGTH_BYTES = 8,
@@ -174,9 +175,9 @@ static int start_thread(struct gd_recording_writer *writer) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&writer->thread, NULL, run_thread, writer);
+    int result = gd_writer_thread_start(&writer->thread, &writer->mutex, &writer->changed, run_thread, writer);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -result;
+    return result;
 }
 
 // ---- whoever records
@@ -194,7 +195,6 @@ static gzFile open_gzip_consume(int fd, int level) {
 }
 
 static struct gd_recording_writer *new_consume(int fd, int level) {
-    pthread_condattr_t clock;
     struct gd_recording_writer *writer = calloc(1, sizeof(*writer));
     if (!writer) {
         close(fd);
@@ -206,11 +206,6 @@ static struct gd_recording_writer *new_consume(int fd, int level) {
         return NULL;
     }
     writer->tail = &writer->head;
-    pthread_mutex_init(&writer->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&writer->changed, &clock);
-    pthread_condattr_destroy(&clock);
     return writer;
 }
 

@@ -8,13 +8,15 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "decode.h"
 #include "element_places.h"
 #include "foreign_fd.h"
 #include "payload.h"
 
-enum { WRITE_TIMEOUT_MS = 10000 }; // a file system that takes nothing for so long is given up, as at a daemon's end
+// A file system that takes nothing for so long is given up, as at a daemon's end.
+static const uint64_t WRITE_TIMEOUT_NS = UINT64_C(10000000000);
 
 int gd_replay_init(struct gd_replay *replay, const struct gd_kernels *kernels, uint32_t workers, uint64_t memory_max) {
     *replay = (struct gd_replay){.kernels = kernels, .workers = workers, .memory_max = memory_max};
@@ -41,12 +43,6 @@ static bool is_written(const struct gd_run *run) {
     return gd_event_file_is_done(run->file);
 }
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 // Waits until the writer tells of something, or for a while.
 static void wait_for_writer(struct gd_replay *replay) {
     struct timespec until;
@@ -70,13 +66,13 @@ void gd_replay_deinit(struct gd_replay *replay) {
 // Waits until the writer has done enough. Returns 0, or -ETIMEDOUT when nothing is written for too long.
 static int wait_until(struct gd_replay *replay, bool (*enough)(const struct gd_run *)) {
     const struct gd_run *run = replay->run;
-    uint64_t written = gd_event_file_written(run->file), idle_since_ms = now_ms();
+    uint64_t written = gd_event_file_written(run->file), idle_since_ns = uv_hrtime();
     while (!enough(run)) {
         wait_for_writer(replay);
         uint64_t now_written = gd_event_file_written(run->file);
         if (now_written != written)
-            idle_since_ms = now_ms();
-        else if (now_ms() - idle_since_ms >= WRITE_TIMEOUT_MS)
+            idle_since_ns = uv_hrtime();
+        else if (uv_hrtime() - idle_since_ns >= WRITE_TIMEOUT_NS)
             return -ETIMEDOUT;
         written = now_written;
     }

@@ -5,7 +5,7 @@
 
 struct gd_alert_ring {
     uint64_t last;
-    struct gd_recent_alert alerts[GD_ALERT_RING_ALERTS]; // number n at n mod their number
+    struct gd_recent_alert alerts[GRADIENTD_RECENT_ALERTS]; // number n at n mod their number
 };
 
 int gd_alert_ring_new(struct gd_alert_ring **ret_ring) {
@@ -22,7 +22,7 @@ void gd_alert_ring_free(struct gd_alert_ring *ring) {
 
 struct gd_recent_alert *gd_alert_ring_add(struct gd_alert_ring *ring) {
     uint64_t number = ++ring->last;
-    struct gd_recent_alert *alert = &ring->alerts[number % GD_ALERT_RING_ALERTS];
+    struct gd_recent_alert *alert = &ring->alerts[number % GRADIENTD_RECENT_ALERTS];
     alert->number = number;
     return alert;
 }
@@ -32,6 +32,6 @@ uint64_t gd_alert_ring_last(const struct gd_alert_ring *ring) {
 }
 
 const struct gd_recent_alert *gd_alert_ring_find(const struct gd_alert_ring *ring, uint64_t number) {
-    const struct gd_recent_alert *alert = &ring->alerts[number % GD_ALERT_RING_ALERTS];
+    const struct gd_recent_alert *alert = &ring->alerts[number % GRADIENTD_RECENT_ALERTS];
     return number > 0 && alert->number == number ? alert : NULL;
 }

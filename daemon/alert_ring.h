@@ -9,8 +9,6 @@
 #include "alert_text.h"
 #include "gradientd/protocol.h"
 
-enum { GD_ALERT_RING_ALERTS = 256 };
-
 struct gd_recent_alert {
     uint64_t number;     // counted from 1
     uint64_t run_number; // as in Status

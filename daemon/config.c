@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config_file.h"
+#include "environment.h"
 
 enum { ERROR_TEXT_BYTES = 512 }; // a whole line of a file, and what is wrong with it
 
@@ -30,22 +31,17 @@ void gd_config_say(struct gd_config_report *report, const char *path, unsigned l
 
 // ---- which files
 
-// Absolute; anything else counts as not set.
-static const char *get_directory(const char *variable) {
-    const char *value = getenv(variable);
-    return value && *value == '/' ? value : NULL;
-}
-
-// The same of a user, who may have another one's $HOME: what cannot be entered counts as not set, too.
+// A user's directory. Whoever runs the daemon may have another one's $HOME: what cannot be entered counts as not set,
+// too.
 static const char *get_own_directory(const char *variable) {
-    const char *value = get_directory(variable);
+    const char *value = gd_environment_directory(variable);
     return value && (euidaccess(value, X_OK) == 0 || errno != EACCES) ? value : NULL;
 }
 
 // Where the configuration is unless the command line says so. Returns 0 and *ret_path, the caller's, NULL where there
 // is no place for one; or -ENOMEM.
 static int default_path(char **ret_path) {
-    const char *given = get_directory("CONFIGURATION_DIRECTORY");
+    const char *given = gd_environment_directory("CONFIGURATION_DIRECTORY");
     const char *config = get_own_directory("XDG_CONFIG_HOME"), *home = get_own_directory("HOME");
     int length = 0;
 

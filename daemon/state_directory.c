@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "environment.h"
 #include "event_path.h"
 #include "folder_acl.h"
 #include "log.h"
@@ -28,15 +29,9 @@ struct way {
     mode_t file_mode;
 };
 
-// Absolute, as the XDG specification wants it; anything else counts as not set.
-static const char *get_directory(const char *variable) {
-    const char *value = getenv(variable);
-    return value && *value == '/' ? value : NULL;
-}
-
 int gd_state_directory_default(char **ret_path) {
-    const char *given = get_directory("STATE_DIRECTORY");
-    const char *state = get_directory("XDG_STATE_HOME"), *home = get_directory("HOME");
+    const char *given = gd_environment_directory("STATE_DIRECTORY");
+    const char *state = gd_environment_directory("XDG_STATE_HOME"), *home = gd_environment_directory("HOME");
     int length = 0;
 
     *ret_path = NULL;

@@ -11,7 +11,7 @@
 struct answer {
     struct gd_daemon_status daemon;
     struct gd_quota_holding users[GD_STATUS_USERS_MAX];
-    const struct gd_recent_alert *alerts[GD_ALERT_RING_ALERTS];
+    const struct gd_recent_alert *alerts[GRADIENTD_RECENT_ALERTS];
     struct gd_run_status *runs; // owned
     struct gd_status status;
 };
@@ -72,7 +72,7 @@ static int gather_runs(const struct gd_status_sources *sources, const struct gd_
 static void gather_alerts(const struct gd_alert_ring *ring, const struct gd_session *asker, uint64_t after,
                           struct answer *answer) {
     uint64_t last = gd_alert_ring_last(ring);
-    uint64_t first = last > GD_ALERT_RING_ALERTS ? last - GD_ALERT_RING_ALERTS : 0;
+    uint64_t first = last > GRADIENTD_RECENT_ALERTS ? last - GRADIENTD_RECENT_ALERTS : 0;
     for (uint64_t number = after > first ? after : first; number < last; number++) {
         const struct gd_recent_alert *alert = gd_alert_ring_find(ring, number + 1);
         if (sees(answer, asker, alert->uid))

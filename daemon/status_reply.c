@@ -17,9 +17,9 @@ struct parts {
     char *alerts_on[GD_STATUS_RUNS_MAX][GD_ALERT_RULES + 1];
     Gradientd__UserStatus user[GD_STATUS_USERS_MAX];
     Gradientd__UserStatus *users[GD_STATUS_USERS_MAX];
-    Gradientd__RecentAlert recent[GD_ALERT_RING_ALERTS];
-    Gradientd__RecentAlert *recents[GD_ALERT_RING_ALERTS];
-    Gradientd__Alert alert[GD_ALERT_RING_ALERTS];
+    Gradientd__RecentAlert recent[GRADIENTD_RECENT_ALERTS];
+    Gradientd__RecentAlert *recents[GRADIENTD_RECENT_ALERTS];
+    Gradientd__Alert alert[GRADIENTD_RECENT_ALERTS];
     Gradientd__Refusals refusal[GD_ERROR_CODES];
     Gradientd__Refusals *refusals[GD_ERROR_CODES];
     Gradientd__UserStatus limits;

@@ -56,8 +56,8 @@ LAYERS = {
     "numbers": layer("daemon", "arithmetic element_type pace step_sums watchdog", pure=True),
     "base": layer(
         "daemon",
-        "admission bytes counters crc32c error event_path fault foreign_fd log metrics_file metrics_text quota resident "
-        "service_text text writer_thread",
+        "admission bytes counters crc32c environment error event_path fault foreign_fd log metrics_file metrics_text "
+        "quota resident service_text text writer_thread",
         "protocol",
     ),
     "arena": layer("daemon", "arena", libraries="protobuf"),
@@ -145,7 +145,7 @@ LAYERS = {
         "ctl",
         "element_places recorded recording_reader recording_writer replay_run",
         "protocol base arena numbers kernels frames messages decode memory files run tfrecords",
-        "protobuf zlib",
+        "protobuf uv zlib",
     ),
     "ctl": layer(
         "ctl",

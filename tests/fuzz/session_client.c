@@ -123,7 +123,7 @@ static void check_status(const Gradientd__Status *status) {
         assert(status->runs[i]->committed_sequence <= status->runs[i]->received_sequence);
     }
     assert(status->daemon && status->n_users == 1 && !status->more_runs && status->daemon->runs >= status->n_runs);
-    assert(status->n_alerts <= GD_ALERT_RING_ALERTS);
+    assert(status->n_alerts <= GRADIENTD_RECENT_ALERTS);
 }
 
 static void take_answer(struct session_client *client, const Gradientd__DaemonMessage *answer) {

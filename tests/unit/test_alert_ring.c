@@ -26,19 +26,19 @@ Test(alert_ring, is_empty_at_first) {
     cr_expect_eq(gd_alert_ring_last(ring), 0);
     cr_expect_null(gd_alert_ring_find(ring, 0));
     cr_expect_null(gd_alert_ring_find(ring, 1));
-    cr_expect_null(gd_alert_ring_find(ring, GD_ALERT_RING_ALERTS));
+    cr_expect_null(gd_alert_ring_find(ring, GRADIENTD_RECENT_ALERTS));
 }
 
 Test(alert_ring, has_the_last_ones_under_their_numbers) {
-    static const uint64_t counts[] = {1, 2, GD_ALERT_RING_ALERTS - 1, 1, 1, 3 * GD_ALERT_RING_ALERTS + 7};
+    static const uint64_t counts[] = {1, 2, GRADIENTD_RECENT_ALERTS - 1, 1, 1, 3 * GRADIENTD_RECENT_ALERTS + 7};
     uint64_t last = 0;
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         add(counts[i]);
         last += counts[i];
         cr_assert_eq(gd_alert_ring_last(ring), last);
-        for (uint64_t number = 0; number <= last + GD_ALERT_RING_ALERTS; number++) {
+        for (uint64_t number = 0; number <= last + GRADIENTD_RECENT_ALERTS; number++) {
             const struct gd_recent_alert *alert = gd_alert_ring_find(ring, number);
-            bool kept = number >= 1 && number <= last && number + GD_ALERT_RING_ALERTS > last;
+            bool kept = number >= 1 && number <= last && number + GRADIENTD_RECENT_ALERTS > last;
             cr_assert_eq(alert != NULL, kept, "number %llu of %llu", (unsigned long long)number,
                          (unsigned long long)last);
             if (alert)
