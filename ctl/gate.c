@@ -86,31 +86,40 @@ static void shut(struct gd_gate *gate) {
     }
 }
 
+// Of descriptors, memory, or room in the daemon's backlog, which others hold and will give back.
+static bool is_shortage(int result) {
+    return result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS || result == -EAGAIN;
+}
+
 void gd_gate_look(struct gd_gate *gate) {
     if (gate->fd < 0)
         return;
     int fd = connect_to_daemon(gate);
-    bool answers = fd >= 0 || fd == -EAGAIN; // a full backlog is somebody's
+    bool answers = fd >= 0 || fd == -EAGAIN;
     if (fd >= 0)
         close(fd);
     if (answers && !gate->open)
         gate->open = listen(gate->fd, BACKLOG) == 0;
-    if (!answers && gate->open)
+    if (!answers && !is_shortage(fd) && gate->open)
         shut(gate);
 }
 
+// The daemon comes first: a trainer whose turn cannot be now stays where it waits.
 bool gd_gate_accept(struct gd_gate *gate, int *ret_trainer, int *ret_daemon) {
-    int trainer = accept4(gate->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (trainer < 0)
-        return false;
     int daemon = connect_to_daemon(gate);
-    if (daemon >= 0) {
-        *ret_trainer = trainer;
-        *ret_daemon = daemon;
-        return true;
+    if (daemon < 0) {
+        gate->pausing = is_shortage(daemon);
+        if (!gate->pausing)
+            shut(gate);
+        return false;
     }
-    close(trainer);
-    if (daemon != -EAGAIN)
-        shut(gate);
-    return false;
+    int trainer = accept4(gate->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (trainer < 0) {
+        gate->pausing = true;
+        close(daemon);
+        return false;
+    }
+    *ret_trainer = trainer;
+    *ret_daemon = daemon;
+    return true;
 }

@@ -10,7 +10,8 @@ struct gd_gate {
     struct sockaddr_un address;
     struct sockaddr_un daemon;
     int fd;
-    bool open; // it listens
+    bool open;    // it listens
+    bool pausing; // nobody could be let in for now: the caller may try again after GD_GATE_LOOK_MS, and clears this
 };
 
 enum { GD_GATE_LOOK_MS = 20 }; // how soon a daemon that comes back is found; a look costs some microseconds
@@ -22,6 +23,6 @@ void gd_gate_deinit(struct gd_gate *gate);
 // Looks whether a daemon answers: trainers are let in while one does.
 void gd_gate_look(struct gd_gate *gate);
 
-// Lets one in: a trainer's socket, and one to the daemon for it. Returns whether there are; if the daemon does not
-// answer, the gate is shut.
+// Lets one in: a trainer's socket, and one to the daemon for it. Returns whether there are. Else the gate is
+// shut, where the daemon does not answer, or pausing.
 __attribute__((warn_unused_result)) bool gd_gate_accept(struct gd_gate *gate, int *ret_trainer, int *ret_daemon);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@
 #include "waiting.h"
 
 enum {
-    RELAYS_MAX = 128, // twice the connections that a daemon grants a user by default; each takes four descriptors
+    RELAYS_MAX = 128, // twice the connections that a daemon grants a user by default
     POLLS_MAX = 2 + RELAYS_MAX * GD_RELAY_POLLS,
     LEVEL_DEFAULT = 1, // of zlib's, the fastest that packs: gradients give little for the time of the others
 
@@ -42,7 +43,7 @@ struct session {
     struct gd_recorder recorder;
     struct gd_arena arena;
     struct gd_relay *relays;
-    unsigned n_relays;
+    unsigned n_relays, relays_max;
     int signals;      // a signalfd
     pid_t child;      // 0: it has ended ...
     int status;       // ... with this exit status
@@ -126,6 +127,18 @@ static void take_signals(struct session *session) {
         reap(session);
 }
 
+// As many as there are descriptors for. Where there are fewer than trainers, these wait to be let in.
+static unsigned find_relays_max(void) {
+    enum {
+        RELAY_FDS = 4, // trainer, daemon, the trainer's process, the recording
+        OTHER_FDS = 16 // our own, and what a message brings
+    };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= OTHER_FDS + RELAYS_MAX * RELAY_FDS)
+        return RELAYS_MAX;
+    return limit.rlim_cur < OTHER_FDS + 2 * RELAY_FDS ? 1 : (unsigned)(limit.rlim_cur - OTHER_FDS) / RELAY_FDS;
+}
+
 static void accept_trainer(struct session *session) {
     int trainer, daemon;
     if (!gd_gate_accept(&session->gate, &trainer, &daemon))
@@ -160,7 +173,7 @@ static void advance_relays(struct session *session, const struct pollfd *polls) 
 // How long poll() may wait.
 static int timeout_ms(const struct session *session) {
     enum { RELAYS_LOOK_MS = 1000 }; // at what waits for the end of a connection
-    if (!session->gate.open)
+    if (!session->gate.open || session->gate.pausing)
         return GD_GATE_LOOK_MS;
     return session->relays ? RELAYS_LOOK_MS : -1;
 }
@@ -168,12 +181,14 @@ static int timeout_ms(const struct session *session) {
 // One turn: waits, and does what there is to do.
 static void turn(struct session *session) {
     nfds_t n = 0;
-    bool lets_in = session->gate.open && session->n_relays < RELAYS_MAX;
+    bool lets_in = session->gate.open && !session->gate.pausing && session->n_relays < session->relays_max;
     session->polls[n++] = (struct pollfd){.fd = session->signals, .events = POLLIN};
     session->polls[n++] = (struct pollfd){.fd = lets_in ? session->gate.fd : -1, .events = POLLIN};
     for (struct gd_relay *relay = session->relays; relay; relay = relay->next, n += GD_RELAY_POLLS)
         gd_relay_poll(relay, &session->polls[n]);
-    if (poll(session->polls, n, timeout_ms(session)) < 0)
+    int result = poll(session->polls, n, timeout_ms(session));
+    session->gate.pausing = false;
+    if (result < 0)
         return; // EINTR: a stop and its end
     if (session->polls[0].revents)
         take_signals(session);
@@ -228,6 +243,7 @@ static int record(struct session *session, const struct options *options, const 
         gd_gate_deinit(&session->gate);
         return GD_EXIT_USAGE;
     }
+    session->relays_max = find_relays_max();
     gd_gate_look(&session->gate);
     int status = run_command(session, options->command);
     gd_gate_deinit(&session->gate);

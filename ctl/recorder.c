@@ -38,34 +38,55 @@ static int open_writer(struct gd_recorder *recorder, const char *path, struct gd
     return 0;
 }
 
-void gd_recorder_lose(struct gd_recorder *recorder, const char *reason) {
-    fprintf(stderr, "gradientctl record: %s: run %u is not recorded: %s\n", recorder->path, recorder->n_recordings + 1,
-            reason);
+static void lose(struct gd_recorder *recorder, const char *path, const char *reason) {
+    fprintf(stderr, "gradientctl record: %s: a run is not recorded: %s\n", path, reason);
     recorder->lost = true;
 }
 
-static struct gd_run_recording *begin(struct gd_recorder *recorder, struct gd_opening *opening,
-                                      struct gd_memory_view *memory) {
+void gd_recorder_lose(struct gd_recorder *recorder, const char *reason) {
+    lose(recorder, recorder->path, reason);
+}
+
+// A device or a pipe that was chosen to be written stays.
+static void remove_empty_consume(struct gd_recording_writer *writer, const char *path) {
+    struct stat status;
+    int result = gd_recording_writer_close(writer);
+    if (result == 0 && lstat(path, &status) == 0 && S_ISREG(status.st_mode))
+        unlink(path);
+}
+
+// Takes over the path; opening and memory where it succeeds.
+static struct gd_run_recording *begin_consume(struct gd_recorder *recorder, char *path, struct gd_opening *opening,
+                                              struct gd_memory_view *memory) {
     struct gd_recording_writer *writer = NULL;
-    char *path = path_of(recorder, recorder->n_recordings + 1);
-    int result = path ? open_writer(recorder, path, &writer) : -ENOMEM;
+    int result = open_writer(recorder, path, &writer);
     if (result < 0) {
-        gd_recorder_lose(recorder, strerror(-result));
+        lose(recorder, path, result == -EEXIST ? "the file exists; --force replaces it" : strerror(-result));
         free(path);
         return NULL;
     }
     struct gd_run_recording *recording = gd_run_recording_new_consume(path, writer, opening, memory);
     if (!recording) {
-        if (gd_recording_writer_close(writer) < 0)
-            unlink(path);
-        gd_recorder_lose(recorder, strerror(ENOMEM));
+        remove_empty_consume(writer, path);
+        lose(recorder, path, strerror(ENOMEM));
         free(path);
         return NULL;
     }
     recording->next = recorder->recordings;
     recorder->recordings = recording;
-    recorder->n_recordings++;
     return recording;
+}
+
+// In the next file: where that cannot be had, the run after this one has another.
+static struct gd_run_recording *begin(struct gd_recorder *recorder, struct gd_opening *opening,
+                                      struct gd_memory_view *memory) {
+    char *path = path_of(recorder, recorder->n_files + 1);
+    if (!path) {
+        gd_recorder_lose(recorder, strerror(ENOMEM));
+        return NULL;
+    }
+    recorder->n_files++;
+    return begin_consume(recorder, path, opening, memory);
 }
 
 struct gd_run_recording *gd_recorder_attach(struct gd_recorder *recorder, struct gd_opening *opening,
@@ -114,23 +135,16 @@ static struct gd_run_recording *turn(struct gd_run_recording *recording) {
     return turned;
 }
 
-// A device or a pipe that was chosen to be written stays.
-static void remove_first(struct gd_recorder *recorder) {
-    struct stat status;
-    int result = gd_recording_writer_close(recorder->first);
-    recorder->first = NULL;
-    if (result == 0 && lstat(recorder->path, &status) == 0 && S_ISREG(status.st_mode))
-        unlink(recorder->path);
-    fprintf(stderr,
-            "gradientctl record: %s: nothing was recorded: no run came to the daemon "
-            "(one that a trainer starts for itself is not seen)\n",
-            recorder->path);
-}
-
 bool gd_recorder_finish(struct gd_recorder *recorder, bool json) {
-    bool whole = recorder->n_recordings > 0 && !recorder->lost;
-    if (recorder->first)
-        remove_first(recorder);
+    bool whole = recorder->recordings && !recorder->lost;
+    if (recorder->first) {
+        remove_empty_consume(recorder->first, recorder->path);
+        recorder->first = NULL;
+        fprintf(stderr,
+                "gradientctl record: %s: nothing was recorded: no run came to the daemon "
+                "(one that a trainer starts for itself is not seen)\n",
+                recorder->path);
+    }
     struct gd_run_recording *recording = turn(recorder->recordings);
     while (recording) {
         struct gd_run_recording *next = recording->next;

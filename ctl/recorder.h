@@ -12,8 +12,8 @@ struct gd_recorder {
     bool force;
     struct gd_recording_writer *first;   // of the first run, once there is one
     struct gd_run_recording *recordings; // owned, the last one first
-    unsigned n_recordings;
-    bool lost; // a run that is not recorded at all
+    unsigned n_files;                    // that were asked for, whether they could be had or not
+    bool lost;                           // a run that is not recorded at all
 };
 
 // Creates FILE. Returns 0 or a negative errno.

@@ -4,6 +4,8 @@ import socket
 import struct
 import threading
 
+import pytest
+
 from plain_client import ERROR, WELCOME, field, read_fields
 
 STATUS_REQUEST, STATUS = 7, 7
@@ -74,3 +76,17 @@ class Impostor:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.thread.join(10)
+
+
+@pytest.fixture
+def impostor(tmp_path):
+    """Starts them, each from its answer()."""
+    started = []
+
+    def start(answer):
+        started.append(Impostor(tmp_path / f"socket{len(started)}", answer))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()

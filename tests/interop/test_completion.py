@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from impostor import Impostor, run, status, welcome
+from impostor import run, status, welcome
 from live import Steps, Terminal, environment, open_daemon
 from trainer import build_path
 
@@ -73,20 +73,18 @@ def test_names_of_runs(start_daemon, tmp_path):
         trainer.finish()
 
 
-def test_names_that_no_run_can_have_are_left_out(tmp_path):
+def test_names_that_no_run_can_have_are_left_out(impostor):
     said = status(run("$(touch x)"), run("a b"), run('"; id; "'), run("good"), run("\x1b[2J"), run(""))
-    fake = Impostor(tmp_path / "socket", lambda kind, _: welcome() if kind == 1 else said)
+    fake = impostor(lambda kind, _: welcome() if kind == 1 else said)
     assert completed("gradientctl", "status", "", daemon=fake) == [".", "good"]
-    fake.stop()
 
 
-def test_a_daemon_that_does_not_answer_costs_little(tmp_path):
+def test_a_daemon_that_does_not_answer_costs_little(impostor):
     begun = time.monotonic()
-    fake = Impostor(tmp_path / "socket", lambda *_: b"")
+    fake = impostor(lambda *_: b"")
     assert completed("gradientctl", "status", "", daemon=fake) == []
     assert completed("gradientctl", "status", "", "--socket", "/none", "") == []
     assert time.monotonic() - begun < 10
-    fake.stop()
 
 
 @pytest.fixture

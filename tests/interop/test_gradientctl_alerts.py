@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from impostor import Impostor, field, status, welcome
+from impostor import field, status, welcome
 from live import (ALICE, BOB, Steps, Terminal, as_user, call, command, ends_when_not_read, environment, needs_users,
                   open_daemon, printed)  # fmt: skip
 from trainer import Group, ParameterGroup, Run, Step, Trainer
@@ -197,14 +197,13 @@ def recent(number, text):
     return field(1, number) + field(2, alert) + field(3, text) + field(4, 1) + field(5, 1.7e9) + field(6, 0)
 
 
-def test_text_with_escape_sequences_is_harmless(tmp_path):
+def test_text_with_escape_sequences_is_harmless(impostor):
     said = status(alerts=[recent(1, HOSTILE)], last_alert=1)
-    fake = Impostor(tmp_path / "socket", lambda kind, _: welcome() if kind == 1 else said)
+    fake = impostor(lambda kind, _: welcome() if kind == 1 else said)
     text = printed(fake, "alerts")
     assert r"\x1b[2J\x07\u202eevil" in text and not re.search("[\x00-\x09\x0b-\x1f\u202e]", text), repr(text)
     line = printed(fake, "alerts", "--json")
     assert "\x1b" not in line and json.loads(line)["alert"]["text"] == HOSTILE
-    fake.stop()
 
 
 @pytest.mark.parametrize("last, sees_all, text", [
@@ -213,7 +212,7 @@ def test_text_with_escape_sequences_is_harmless(tmp_path):
     (257, False, None),
     (300, False, "alerts of all users that are not kept any more: up to 43"),
 ])  # fmt: skip
-def test_says_how_many_came_between_two_questions(tmp_path, last, sees_all, text):
+def test_says_how_many_came_between_two_questions(impostor, last, sees_all, text):
     """Of those who do not see all, one is theirs at first and none later: they ask on after all of them."""
     asked = []
 
@@ -225,7 +224,7 @@ def test_says_how_many_came_between_two_questions(tmp_path, last, sees_all, text
         numbers = [n for n in range(max(1, now - 255), now + 1) if n > asked[-1] and (sees_all or n == 1)]
         return status(alerts=[recent(n, "x") for n in numbers], last_alert=now, sees_all=sees_all)
 
-    fake = Impostor(tmp_path / "socket", answer)
+    fake = impostor(answer)
     follower = Follower(fake, "--json")
     assert json.loads(follower.next())["number"] == 1
     if text:
@@ -236,7 +235,6 @@ def test_says_how_many_came_between_two_questions(tmp_path, last, sees_all, text
     assert asked[:4] == [0, 1, last, last]
     follower.stop()
     assert len(follower.lines) == follower.taken
-    fake.stop()
 
 
 def test_colours_at_a_terminal(daemon, tmp_path):

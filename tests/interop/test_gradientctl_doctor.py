@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from impostor import STATUS, Impostor, error, field, frame, status, welcome
+from impostor import STATUS, error, field, frame, status, welcome
 from live import (ALICE, BOB, Steps, Terminal, as_user, call, command, environment, needs_no_service, needs_users,
                   open_daemon, printed)  # fmt: skip
 from trainer import build_path
@@ -46,19 +46,6 @@ MACHINE = {"memory", "cgroup-memory", "machine-files", "state-space", "service",
 @pytest.fixture
 def daemon(start_daemon, tmp_path):
     return open_daemon(start_daemon, tmp_path)
-
-
-@pytest.fixture
-def impostor(tmp_path):
-    started = []
-
-    def start(answer):
-        started.append(Impostor(tmp_path / f"socket{len(started)}", answer))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
 
 
 def let_in(tmp_path):

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from impostor import STATUS_REQUEST, Impostor, error, frame, run, status, welcome
+from impostor import STATUS_REQUEST, error, frame, run, status, welcome
 from live import (ADMINS, ALICE, BOB, CAROL, Steps, Terminal, as_user, call, command, environment, needs_no_service,
                   needs_users, open_daemon, printed, run_of, status_of, table_of)  # fmt: skip
 from plain_client import Run as PlainRun
@@ -33,19 +33,6 @@ def answers(*statuses):
     """What an impostor says: Welcome to Hello, then these, the last one again and again."""
     left = list(statuses)
     return lambda kind, _: welcome() if kind == 1 else left.pop(0) if len(left) > 1 else left[0]
-
-
-@pytest.fixture
-def impostor(tmp_path):
-    started = []
-
-    def start(answer):
-        started.append(Impostor(tmp_path / f"socket{len(started)}", answer))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
 
 
 def committed(daemon, name, step):
