@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -15,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../tools/remove_tree.h"
 #include "crash.h"
 
 static const double PATIENCE = 60.0; // seconds; generous: a sanitizer's daemon on a loaded machine
@@ -75,18 +75,11 @@ int crash_daemon_init(struct crash_daemon *daemon, const char *program, const ch
     return map_page(daemon);
 }
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
-    (void)status;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 void crash_daemon_deinit(struct crash_daemon *daemon) {
     if (daemon->page)
         munmap(daemon->page, sizeof(*daemon->page));
     if (!daemon->keeps_directory)
-        nftw(daemon->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(daemon->directory);
 }
 
 int crash_daemon_start(struct crash_daemon *daemon) {

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,22 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WALK_FDS = 16 };
+#include "../tools/remove_tree.h"
 
 void scratch_make(char path[SCRATCH_PATH_BYTES]) {
     strcpy(path, "/tmp/gradientd-test-XXXXXX");
     cr_assert(mkdtemp(path), "mkdtemp: %s", strerror(errno));
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-    (void)status;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 void scratch_remove(const char *path) {
-    cr_assert(nftw(path, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS) == 0, "%s: %s", path, strerror(errno));
+    cr_assert(remove_tree(path) == 0, "%s: %s", path, strerror(errno));
 }
 
 struct scratch_bytes scratch_read(const char *path) {

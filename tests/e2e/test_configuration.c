@@ -1,11 +1,10 @@
-// The daemon's configuration: what --check-config prints, and SIGHUP, which changes what a client that comes then
-// finds, costs no run anything, and leaves everything as it was where the new configuration is wrong.
+// The daemon starts with its configuration, and reads it again: SIGHUP changes what a client that comes then finds,
+// costs no run anything, and leaves everything as it was where the new configuration is wrong.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +14,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "configured.h"
 #include "fixture.h"
 #include "gradientd/protocol.h"
 #include "raw_client.h"
 #include "trainer.h"
 
 enum {
-    PATH_BYTES = SCRATCH_PATH_BYTES + 32,
     USER = 54321,
     GROUP = 4321,
     OTHER_USER = 54322,
@@ -35,53 +34,16 @@ enum {
 
 static const double PATIENT = 20.0;
 
-static char config_path[PATH_BYTES];
 static unsigned reloads; // that the daemon was asked for
 
 static void set_up(void) {
-    scratch_make(directory);
-    snprintf(event_path, sizeof(event_path), "%s/raw.events", directory);
-    snprintf(config_path, sizeof(config_path), "%s/gradientd.conf", directory);
-    cr_assert_eq(chmod(directory, 0755), 0);
+    configured_set_up();
     reloads = 0;
 }
 
 TestSuite(configuration, .init = set_up, .fini = fixture_tear_down, .timeout = 240);
 
-__attribute__((format(printf, 1, 2))) static void write_config(const char *format, ...) {
-    va_list arguments;
-    FILE *stream = fopen(config_path, "w");
-    cr_assert(stream, "%s: %s", config_path, strerror(errno));
-    va_start(arguments, format);
-    vfprintf(stream, format, arguments);
-    va_end(arguments);
-    cr_assert_eq(fclose(stream), 0);
-}
-
-static void launch(const char *config) {
-    char socket[DAEMON_PATH_BYTES];
-    snprintf(socket, sizeof(socket), "%s/socket", directory);
-    const char *const arguments[] = {"--socket", socket, "--config", config, NULL};
-    daemon_process_launch(&daemon_process, directory, arguments, NULL);
-}
-
-static void start(void) {
-    launch(config_path);
-    cr_assert(daemon_process_comes_up(&daemon_process), "the daemon did not start");
-}
-
 // ---- what the daemon says
-
-// How often `text` is in the log.
-static unsigned count_in_log(const char *text) {
-    struct scratch_bytes log = scratch_read(daemon_process.log);
-    unsigned count = 0;
-    const uint8_t *end = log.data + log.bytes;
-    for (const uint8_t *at = log.data; (at = memmem(at, (size_t)(end - at), text, strlen(text))); at++)
-        count++;
-    free(log.data);
-    return count;
-}
 
 static bool is_reloaded(const void *context) {
     (void)context;
@@ -181,7 +143,7 @@ Test(configuration, reload_changes_who_is_served) {
     if (geteuid() != 0)
         cr_skip("only root can be another user");
     write_config("[socket]\nsocket-mode = 0777\n");
-    start();
+    start_configured();
     expect_admitted(connect_as(USER, GROUP));
     write_config("[socket]\nsocket-mode = 0777\n[access]\nallow-users = %d\n", OTHER_USER);
     struct raw_client there = connect_as(USER, GROUP);
@@ -216,7 +178,7 @@ Test(configuration, reload_changes_who_sees_all_runs) {
     if (geteuid() != 0)
         cr_skip("only root can be another user");
     write_config("[socket]\nsocket-mode = 0777\n");
-    start();
+    start_configured();
     cr_expect_not(sees_all(USER, GROUP));
     write_config("[socket]\nsocket-mode = 0777\n[access]\nadmin-group = %d\n", GROUP);
     reload_and_expect("configuration read again: changed: admin-group\n");
@@ -233,10 +195,10 @@ static bool is_there(const void *path) {
 
 // It would be an hour until then.
 Test(configuration, reload_changes_how_often_metrics_are_written) {
-    char path[PATH_BYTES];
+    char path[CONFIG_PATH_BYTES];
     snprintf(path, sizeof(path), "%s/metrics.prom", directory);
     write_config("[metrics]\nmetrics-file = %s\nmetrics-interval = 3600\n", path);
-    start();
+    start_configured();
     cr_assert(scratch_wait_until(is_there, path, PATIENT), "no metrics");
     write_config("[metrics]\nmetrics-file = %s\nmetrics-interval = 1\n", path);
     reload_and_expect("configuration read again: changed: metrics-interval\n");
@@ -250,7 +212,7 @@ Test(configuration, reload_changes_what_a_user_may_have) {
     struct raw_open_run open_run;
     raw_open_run_init(&open_run);
     write_config("[limits]\n");
-    start();
+    start_configured();
     start_victim();
 
     write_config("[limits]\nconnections-per-user = 1\n");
@@ -287,7 +249,7 @@ Test(configuration, reload_changes_what_a_user_may_have) {
 // The run sends more than the new limit, which is not its own.
 Test(configuration, reload_changes_how_much_a_new_client_may_send) {
     write_config("\n");
-    start();
+    start_configured();
     start_victim();
     write_config("[limits]\nmessages-per-second = 1\n");
     reload_and_expect("configuration read again: changed: messages-per-second\n");
@@ -300,7 +262,7 @@ Test(configuration, reload_changes_how_much_a_new_client_may_send) {
 
 Test(configuration, reload_changes_how_long_a_new_client_may_take) {
     write_config("\n");
-    start();
+    start_configured();
     start_victim();
     struct raw_open_run open_run;
     raw_open_run_init(&open_run);
@@ -318,7 +280,7 @@ Test(configuration, reload_changes_how_long_a_new_client_may_take) {
 
 Test(configuration, reload_changes_what_is_logged) {
     write_config("\n");
-    start();
+    start_configured();
     write_config("[daemon]\nlog-level = error\n");
     reload_and_expect("configuration read again: changed: log-level\n");
     char path[512];
@@ -337,7 +299,7 @@ Test(configuration, reload_changes_what_is_logged) {
 
 Test(configuration, reload_says_what_needs_a_restart) {
     write_config("[daemon]\nworkers = 2\n");
-    start();
+    start_configured();
     start_victim();
     write_config("[daemon]\nworkers = 3\nstate-directory = %s/other\n[limits]\nruns-per-user = 7\n"
                  "[metrics]\nmetrics-file = %s/m.prom\n[socket]\nsocket-mode = 0600\nsocket-group = 0\nsocket = /x\n",
@@ -355,9 +317,9 @@ static void expect_old_limit(void) {
 }
 
 Test(configuration, reload_keeps_the_old_where_the_new_is_wrong) {
-    char expected[2 * PATH_BYTES];
+    char expected[2 * CONFIG_PATH_BYTES];
     write_config("[limits]\nconnections-per-user = 1\n");
-    start();
+    start_configured();
     start_victim();
     size_t fds = scratch_count_fds(daemon_process.pid);
     write_config("[limits]\nconnections-per-user = 9\nruns-per-user = 0\nno-such = 1\n");
@@ -460,7 +422,7 @@ Test(configuration, reloads_under_load_change_no_byte) {
     struct loaded_trainer trainers[LOADED_TRAINERS];
     char alone[512];
     write_config("\n");
-    start();
+    start_configured();
     for (int i = 0; i < LOADED_TRAINERS; i++)
         start_loaded_trainer(&trainers[i], i);
     for (int n = 0; n < LOADED_RELOADS; n++) {
@@ -489,7 +451,7 @@ static bool is_last_taken(const void *context) {
 
 // Drop-ins that take a while to read, after the file itself.
 static void write_long_drop_ins(void) {
-    char path[PATH_BYTES + 16];
+    char path[CONFIG_PATH_BYTES + 16];
     snprintf(path, sizeof(path), "%s.d", config_path);
     cr_assert_eq(mkdir(path, 0700), 0);
     for (int i = 0; i < LONG_DROP_INS; i++) {
@@ -513,7 +475,7 @@ static bool reads_or_has_read(const void *context) {
 Test(configuration, the_last_of_many_signals_counts) {
     write_config("\n");
     write_long_drop_ins();
-    start();
+    start_configured();
     start_victim();
     size_t fds = scratch_count_fds(daemon_process.pid);
     for (int i = 0; i < 100; i++)
@@ -551,7 +513,7 @@ Test(configuration, systemd_is_told_of_a_reload) {
         cr_skip("this build has no systemd");
     int manager = new_manager();
     write_config("\n");
-    start();
+    start_configured();
     expect_told(manager, "READY=1");
     expect_told(manager, "STATUS=Serving 0 runs");
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -565,102 +527,7 @@ Test(configuration, systemd_is_told_of_a_reload) {
     unsetenv("NOTIFY_SOCKET");
 }
 
-// ---- start, and --check-config
-
-// Runs the program with these arguments and returns its exit status and what it printed, both streams.
-static int run_daemon(const char *const *arguments, char ret_text[static 8192]) {
-    int ends[2], status;
-    char *argv[8] = {strdup("gradientd")};
-    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    cr_assert_geq(pid, 0);
-    if (pid == 0) {
-        for (size_t i = 0; arguments[i]; i++)
-            argv[i + 1] = strdup(arguments[i]);
-        dup2(ends[1], STDOUT_FILENO);
-        dup2(ends[1], STDERR_FILENO);
-        execv(daemon_process_program(), argv);
-        _exit(127);
-    }
-    free(argv[0]);
-    close(ends[1]);
-    size_t used = 0;
-    ssize_t bytes;
-    while ((bytes = read(ends[0], ret_text + used, 8191 - used)) > 0)
-        used += (size_t)bytes;
-    ret_text[used] = '\0';
-    close(ends[0]);
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-// Spaces that align do not count.
-static bool has_line(const char *text, const char *line) {
-    for (const char *at = text; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-        const char *expected = line;
-        const char *found = at;
-        while (*found && *found != '\n' && *expected) {
-            if (*found == ' ' && found[1] == ' ') {
-                found++;
-                continue;
-            }
-            if (*found++ != *expected++)
-                break;
-        }
-        if (!*expected && (*found == '\n' || !*found))
-            return true;
-    }
-    return false;
-}
-
-Test(configuration, check_config_prints_what_is_in_force_and_where_it_comes_from) {
-    char text[8192], line[4 * PATH_BYTES], drop_in[2 * PATH_BYTES];
-    write_config("[limits]\nruns-per-user = 3\nfds-per-user = 4\n");
-    snprintf(drop_in, sizeof(drop_in), "%s.d", config_path);
-    cr_assert_eq(mkdir(drop_in, 0700), 0);
-    snprintf(drop_in, sizeof(drop_in), "%s.d/a.conf", config_path);
-    FILE *stream = fopen(drop_in, "w");
-    cr_assert_not_null(stream);
-    fputs("[limits]\nfds-per-user = 5\n", stream);
-    fclose(stream);
-    const char *const arguments[] = {"--check-config", "--config", config_path, "--workers=6", NULL};
-    cr_assert_eq(run_daemon(arguments, text), 0, "%s", text);
-    cr_expect(has_line(text, "[limits]") && has_line(text, "workers 6 command line"), "%s", text);
-    cr_expect(has_line(text, "connections-per-user 64 default"), "%s", text);
-    snprintf(line, sizeof(line), "runs-per-user 3 %s:2", config_path);
-    cr_expect(has_line(text, line), "%s", text);
-    snprintf(line, sizeof(line), "fds-per-user 5 %s:2", drop_in);
-    cr_expect(has_line(text, line), "%s", text);
-    cr_expect(has_line(text, drop_in), "%s", text);
-
-    cr_assert_eq(setenv("CONFIGURATION_DIRECTORY", directory, 1), 0);
-    cr_assert_eq(run_daemon((const char *[]){"--check-config", NULL}, text), 0, "%s", text);
-    cr_expect(has_line(text, line), "%s", text);
-    unsetenv("CONFIGURATION_DIRECTORY");
-}
-
-Test(configuration, a_wrong_one_ends_with_status_2_and_all_its_errors) {
-    char text[8192], line[4 * PATH_BYTES];
-    write_config("[limits]\nruns-per-user = 0\nfds = 4\n");
-    const char *const arguments[] = {"--check-config", "--config", config_path, NULL};
-    cr_assert_eq(run_daemon(arguments, text), 2);
-    snprintf(line, sizeof(line), "gradientd: %s:2: [limits] runs-per-user is 0, the limits are 1 and 1048576",
-             config_path);
-    cr_expect(has_line(text, line), "%s", text);
-    snprintf(line, sizeof(line), "gradientd: %s:3: [limits] has no key fds; its keys are ", config_path);
-    cr_expect(strstr(text, line), "%s", text);
-    cr_expect_not(strstr(text, "[daemon]"), "%s", text);
-
-    launch(config_path);
-    int status = daemon_process_wait_end(&daemon_process);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 2, "0x%x", (unsigned)status);
-    cr_expect_eq(count_in_log(line), 1);
-    launch("/nowhere/gradientd.conf");
-    status = daemon_process_wait_end(&daemon_process);
-    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 2, "0x%x", (unsigned)status);
-    cr_expect_eq(count_in_log("gradientd: /nowhere/gradientd.conf: cannot be read: No such file or directory\n"), 1);
-}
+// ---- start
 
 Test(configuration, the_daemon_listens_where_its_file_says) {
     const char *const arguments[] = {"--config", config_path, NULL};
@@ -675,7 +542,7 @@ Test(configuration, the_daemon_listens_where_its_file_says) {
 
 Test(configuration, the_daemon_starts_with_what_its_file_says) {
     write_config("[limits]\nconnections-per-user = 1\n[daemon]\nworkers = 3\n");
-    start();
+    start_configured();
     cr_expect_eq(count_in_log(": 3 workers, "), 1);
     struct raw_client first = connect_raw(RAW_WELCOME);
     expect_old_limit();

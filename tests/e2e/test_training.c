@@ -1,6 +1,6 @@
 // A real training loop, examples/digits, without gradientd and with a daemon that runs, is stopped, killed, restarted
 // every second or replaced by what is none: the weights are the same to the last bit, it says one line at most, and it
-// never waits. $GRADIENTD_TEST_STEPS makes the one with restarts longer.
+// never waits. $GRADIENTD_TEST_STEPS: of the one with restarts.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>

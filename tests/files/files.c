@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +24,7 @@
 
 #include "../stress/random.h"
 #include "../stress/stress.h"
+#include "../tools/remove_tree.h"
 
 enum {
     DAEMON_ARGUMENTS_MAX = 16,
@@ -297,13 +297,6 @@ static int run(struct files *files, uint32_t faults) {
     return check_log(files, faults);
 }
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
-    (void)status;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static void clean_up(const struct files *files, bool failed) {
     char command[FILES_PATH_BYTES + 16];
     snprintf(command, sizeof(command), "cat %s >&2", files->log);
@@ -311,7 +304,7 @@ static void clean_up(const struct files *files, bool failed) {
         fprintf(stderr, "no log\n");
     if (files->has_disk)
         umount2(files->disk, MNT_DETACH);
-    nftw(files->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(files->directory);
 }
 
 static void parse(int argc, char **argv, struct files *files, uint32_t *faults) {

@@ -6,30 +6,13 @@
 #include <string.h>
 
 #include "arena.h"
-#include "bytes.h"
-#include "crc32c.h"
+#include "event.h"
 #include "fuzz.h"
+#include "mend_checksums.h"
 #include "record.h"
 #include "tensorboard.pb-c.h"
 
-enum {
-    LENGTH_BYTES = 8,
-    CHECKSUM_BYTES = 4,
-    ARENA_BYTES = 16 << 20,
-};
-
-static void mend_checksums(uint8_t *data, size_t bytes) {
-    size_t at = 0;
-    while (bytes - at >= LENGTH_BYTES + CHECKSUM_BYTES) {
-        uint64_t record_bytes = gd_read_u64le(data + at);
-        gd_write_u32le(data + at + LENGTH_BYTES, gd_crc32c_masked(data + at, LENGTH_BYTES));
-        at += LENGTH_BYTES + CHECKSUM_BYTES;
-        if (bytes - at < CHECKSUM_BYTES || record_bytes > bytes - at - CHECKSUM_BYTES)
-            return;
-        gd_write_u32le(data + at + record_bytes, gd_crc32c_masked(data + at, record_bytes));
-        at += record_bytes + CHECKSUM_BYTES;
-    }
-}
+enum { ARENA_BYTES = 16 << 20 };
 
 static void read_records(FILE *stream, size_t file_bytes, struct gd_arena *arena) {
     struct gd_record_reader reader;
@@ -46,7 +29,7 @@ static void read_records(FILE *stream, size_t file_bytes, struct gd_arena *arena
             read_bytes = reader.offset;
             continue;
         }
-        read_bytes += LENGTH_BYTES + 2 * CHECKSUM_BYTES + bytes;
+        read_bytes += GD_RECORD_OVERHEAD_BYTES + bytes;
         assert(data && bytes <= GD_RECORD_DATA_BYTES_MAX);
         assert(reader.offset == read_bytes && read_bytes <= file_bytes);
         gd_arena_reset(arena);

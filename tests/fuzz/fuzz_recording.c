@@ -7,33 +7,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "check_records.h"
-#include "crc32c.h"
 #include "fuzz.h"
+#include "mend_checksums.h"
 #include "recording_reader.h"
 #include "replay_run.h"
 
 enum {
-    LENGTH_BYTES = 8,
-    CHECKSUM_BYTES = 4,
     RECORD_BYTES_MAX = 1 << 20,
     MEMORY_BYTES_MAX = 64 << 20,
     EVENT_BYTES_MAX = 64 << 20,
 };
-
-static void mend_checksums(uint8_t *data, size_t bytes) {
-    size_t at = 0;
-    while (bytes - at >= LENGTH_BYTES + CHECKSUM_BYTES) {
-        uint64_t record_bytes = gd_read_u64le(data + at);
-        gd_write_u32le(data + at + LENGTH_BYTES, gd_crc32c_masked(data + at, LENGTH_BYTES));
-        at += LENGTH_BYTES + CHECKSUM_BYTES;
-        if (bytes - at < CHECKSUM_BYTES || record_bytes > bytes - at - CHECKSUM_BYTES)
-            return;
-        gd_write_u32le(data + at + record_bytes, gd_crc32c_masked(data + at, record_bytes));
-        at += record_bytes + CHECKSUM_BYTES;
-    }
-}
 
 // A file of memory that holds the bytes.
 static int make_file(const uint8_t *data, size_t bytes, bool mends) {

@@ -134,10 +134,7 @@ class Reference:
         self.group_terms = {}  # this step's, where they count: group -> (A, B, C, D), effective steps
 
     def step(self, step):
-        if self.run.start_second_moment is not None and self.last_optimizer_step is None:
-            self._start(step)
-        if step.applied and not step.optimizer_step:
-            step = replace(step, optimizer_step=(self.last_optimizer_step or 0) + 1)
+        step = self._begin(step)
         gradients, non_finite = self._finite(step.gradients)
         values = self._health(gradients, non_finite)
         values |= self._coherence(step.step, gradients)
@@ -145,8 +142,6 @@ class Reference:
         self.slack = {}
         values |= self._noise(step, gradients, non_finite)
         self.group_terms = {}
-        if step.beta2 is not None:
-            self.beta2, self.eps = step.beta2, step.eps
         if step.applied:
             values |= self._adam(step, gradients)
         if self.applied_steps:
@@ -160,6 +155,20 @@ class Reference:
                 if family == "adam":
                     values[f"shadow_{rule}/{name}"] = value
         return values
+
+    def adam(self, step):
+        """The adam/ values of an applied step alone, for runs of so many steps that the others would take minutes."""
+        step = self._begin(step)
+        return self._adam(step, self._finite(step.gradients)[0])
+
+    def _begin(self, step):
+        if self.run.start_second_moment is not None and self.last_optimizer_step is None:
+            self._start(step)
+        if step.beta2 is not None:
+            self.beta2, self.eps = step.beta2, step.eps
+        if step.applied and not step.optimizer_step:
+            return replace(step, optimizer_step=(self.last_optimizer_step or 0) + 1)
+        return step
 
     @staticmethod
     def _finite(gradients):

@@ -11,5 +11,5 @@ def test_reference_meets_golden_values(case):
     rule, rate_of, count, golden = P2_GOLDEN[case]
     reference = Reference(p2_run(rule))
     for step in p2_steps(rule, rate_of, count):
-        values = reference.step(step)
+        values = reference.adam(step)
     assert [values[f"adam/{name}"] for name in "ABCD"] == pytest.approx(golden, rel=2e-7)

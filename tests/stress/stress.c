@@ -10,7 +10,6 @@
 // them and however the elements came.
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../tools/remove_tree.h"
 #include "gradientd/client.h"
 #include "random.h"
 #include "stress.h"
@@ -274,13 +274,6 @@ static int stop_daemon(const struct stress *stress) {
 
 // ---- the whole
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
-    (void)status;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 static void print_log(const struct stress *stress) {
     char path[STRESS_PATH_BYTES + 16], line[1024];
     snprintf(path, sizeof(path), "%s/daemon.log", stress->place.logdir);
@@ -366,6 +359,6 @@ int main(int argc, char **argv) {
         print_log(&stress);
     for (uint32_t i = 0; i < STRESS_SPECS; i++)
         stress_spec_free(stress.specs[i]);
-    nftw(stress.place.logdir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(stress.place.logdir);
     return result < 0;
 }

@@ -199,91 +199,88 @@ static const char long_line[] = "###############################################
                                 "##################################################################################"
                                 "##################################";
 
+// A file, and what is said of it.
+static const struct {
+    const char *text, *says;
+} wrong[] = {
+    // values
+    {"[daemon]\nworkers = 65", "main.conf:2: [daemon] workers is 65, the limits are 1 and 64\n"},
+    {"[daemon]\nworkers = two", "main.conf:2: [daemon] workers is two, the limits are 1 and 64\n"},
+    {"[daemon]\nstate-directory = var", "main.conf:2: [daemon] state-directory is var, it must be an absolute path\n"},
+    {"[daemon]\nlog-level = debug", "main.conf:2: [daemon] log-level is debug, it must be error, warning or info\n"},
+    {"[socket]\nsocket = s", "main.conf:2: [socket] socket is s, it must be an absolute path\n"},
+    {"[socket]\n\nsocket-mode = 0888", "main.conf:3: [socket] socket-mode is 0888, it must be octal, at most 0777\n"},
+    {"[socket]\nsocket-group = no-such",
+     "main.conf:2: [socket] socket-group is no-such, which is no group of this machine\n"},
+    {"[access]\nallow-users = root,no-such",
+     "main.conf:2: [access] allow-users is root,no-such, in which no-such is nobody of this machine\n"},
+    {"[access]\nallow-users = root,\n ,daemon",
+     "main.conf:3: [access] allow-users is ,daemon, in which  is nobody of this machine\n"},
+    {"[access]\nallow-groups = -1",
+     "main.conf:2: [access] allow-groups is -1, in which -1 is nobody of this machine\n"},
+    {"[access]\nadmin-group = no-such",
+     "main.conf:2: [access] admin-group is no-such, which is no group of this machine\n"},
+    {"[limits]\nconnections-per-user = 0",
+     "main.conf:2: [limits] connections-per-user is 0, the limits are 1 and 1048576\n"},
+    {"[limits]\nruns-per-user = 1048577",
+     "main.conf:2: [limits] runs-per-user is 1048577, the limits are 1 and 1048576\n"},
+    {"[limits]\nfds-per-user = 2", "main.conf:2: [limits] fds-per-user is 2, the limits are 3 and 1048576\n"},
+    {"[limits]\nmemory-per-user = 101%", "main.conf:2: [limits] memory-per-user is 101%, the limits are 1M and 100%\n"},
+    {"[limits]\nmessages-per-second = 0",
+     "main.conf:2: [limits] messages-per-second is 0, the limits are 1 and 1000000000\n"},
+    {"[limits]\nattach-timeout = 1.5", "main.conf:2: [limits] attach-timeout is 1.5, the limits are 1 and 86400\n"},
+    {"[metrics]\nmetrics-file = m.prom",
+     "main.conf:2: [metrics] metrics-file is m.prom, it must be an absolute path\n"},
+    {"[metrics]\nmetrics-interval = 3601",
+     "main.conf:2: [metrics] metrics-interval is 3601, the limits are 1 and 3600\n"},
+    // keys and sections
+    {"[daemon]\nthreads = 2",
+     "main.conf:2: [daemon] has no key threads; its keys are workers, state-directory, log-level\n"},
+    {"[daemon]\nruns-per-user = 2", "main.conf:2: [daemon] has no key runs-per-user, which belongs to [limits]\n"},
+    {"[daemon]\nWorkers = 2",
+     "main.conf:2: [daemon] has no key Workers; its keys are workers, state-directory, log-level\n"},
+    {"[daemon]\n= 2", "main.conf:2: [daemon] has no key ; its keys are workers, state-directory, log-level\n"},
+    {"[daemon]\nconfig = /x",
+     "main.conf:2: [daemon] has no key config; its keys are workers, state-directory, log-level\n"},
+    {"workers = 2", "main.conf:1: workers comes before any [section]\n"},
+    {"[daemon]\nworkers = 2\nlog-level = info\nworkers = 2",
+     "main.conf:4: [daemon] workers is there already, in line 2\n"},
+    {"[daemon]\nworkers = 2\n[limits]\n[daemon]\nworkers =",
+     "main.conf:5: [daemon] workers is there already, in line 2\n"},
+    {"[daemons]\nworkers = 2\nno-such = 3\n[daemon]\nworkers = 4",
+     "main.conf:1: [daemons]: there is no such section; they are [daemon], [socket], [access], [limits] and "
+     "[metrics]\n"},
+    {"[ daemon ]", "main.conf:1: [ daemon ]: there is no such section; they are [daemon], [socket], [access], "
+                   "[limits] and [metrics]\n"},
+    {"[daemon\nworkers = 0", "main.conf:1: [daemon: a section is a name between [ and ], and nothing else\n"},
+    {"[daemon] workers = 0",
+     "main.conf:1: [daemon] workers = 0: a section is a name between [ and ], and nothing else\n"},
+    {"[", "main.conf:1: [: a section is a name between [ and ], and nothing else\n"},
+    // lines
+    {"[daemon]\nworkers", "main.conf:2: the line is neither [section] nor key = value, nor a comment\n"},
+    {"[daemon]\nworkers = 2 # two", "main.conf:2: workers = 2 # two: a comment has a line of its own\n"},
+    {"[daemon]\nstate-directory = /a\t; b", "main.conf:2: state-directory = /a ; b: a comment has a line of its own\n"},
+    {"[daemon]\nworkers = 2\n  log-level = info", "main.conf:3: log-level = info: a line that begins with a space "
+                                                  "goes on with allow-users or allow-groups, which "
+                                                  "must be above it\n"},
+    {"[access]\nallow-users = root\n[access]\n daemon",
+     "main.conf:4: daemon: a line that begins with a space goes on with allow-users or allow-groups, which must be "
+     "above it\n"},
+    {"[access]\nallow-users = root\nadmin-group = root\n daemon",
+     "main.conf:4: daemon: a line that begins with a space goes on with allow-users or allow-groups, which must be "
+     "above it\n"},
+    {"[daemon]\nstate-directory = /\x01",
+     "main.conf:2: byte 20 of the line is neither printable ASCII nor part of a UTF-8 character\n"},
+    {"[daemon]\n# \xff", "main.conf:2: byte 3 of the line is neither printable ASCII nor part of a UTF-8 "
+                         "character\n"},
+    {long_line, "main.conf:1: the line has 198 bytes, the limit is 197\n"},
+};
+
 Test(config, says_what_is_wrong_where_and_what_is_allowed) {
-    static const struct {
-        const char *text, *says;
-    } cases[] = {
-        // values
-        {"[daemon]\nworkers = 65", "main.conf:2: [daemon] workers is 65, the limits are 1 and 64\n"},
-        {"[daemon]\nworkers = two", "main.conf:2: [daemon] workers is two, the limits are 1 and 64\n"},
-        {"[daemon]\nstate-directory = var",
-         "main.conf:2: [daemon] state-directory is var, it must be an absolute path\n"},
-        {"[daemon]\nlog-level = debug",
-         "main.conf:2: [daemon] log-level is debug, it must be error, warning or info\n"},
-        {"[socket]\nsocket = s", "main.conf:2: [socket] socket is s, it must be an absolute path\n"},
-        {"[socket]\n\nsocket-mode = 0888",
-         "main.conf:3: [socket] socket-mode is 0888, it must be octal, at most 0777\n"},
-        {"[socket]\nsocket-group = no-such",
-         "main.conf:2: [socket] socket-group is no-such, which is no group of this machine\n"},
-        {"[access]\nallow-users = root,no-such",
-         "main.conf:2: [access] allow-users is root,no-such, in which no-such is nobody of this machine\n"},
-        {"[access]\nallow-users = root,\n ,daemon",
-         "main.conf:3: [access] allow-users is ,daemon, in which  is nobody of this machine\n"},
-        {"[access]\nallow-groups = -1",
-         "main.conf:2: [access] allow-groups is -1, in which -1 is nobody of this machine\n"},
-        {"[access]\nadmin-group = no-such",
-         "main.conf:2: [access] admin-group is no-such, which is no group of this machine\n"},
-        {"[limits]\nconnections-per-user = 0",
-         "main.conf:2: [limits] connections-per-user is 0, the limits are 1 and 1048576\n"},
-        {"[limits]\nruns-per-user = 1048577",
-         "main.conf:2: [limits] runs-per-user is 1048577, the limits are 1 and 1048576\n"},
-        {"[limits]\nfds-per-user = 2", "main.conf:2: [limits] fds-per-user is 2, the limits are 3 and 1048576\n"},
-        {"[limits]\nmemory-per-user = 101%",
-         "main.conf:2: [limits] memory-per-user is 101%, the limits are 1M and 100%\n"},
-        {"[limits]\nmessages-per-second = 0",
-         "main.conf:2: [limits] messages-per-second is 0, the limits are 1 and 1000000000\n"},
-        {"[limits]\nattach-timeout = 1.5", "main.conf:2: [limits] attach-timeout is 1.5, the limits are 1 and 86400\n"},
-        {"[metrics]\nmetrics-file = m.prom",
-         "main.conf:2: [metrics] metrics-file is m.prom, it must be an absolute path\n"},
-        {"[metrics]\nmetrics-interval = 3601",
-         "main.conf:2: [metrics] metrics-interval is 3601, the limits are 1 and 3600\n"},
-        // keys and sections
-        {"[daemon]\nthreads = 2",
-         "main.conf:2: [daemon] has no key threads; its keys are workers, state-directory, log-level\n"},
-        {"[daemon]\nruns-per-user = 2", "main.conf:2: [daemon] has no key runs-per-user, which belongs to [limits]\n"},
-        {"[daemon]\nWorkers = 2",
-         "main.conf:2: [daemon] has no key Workers; its keys are workers, state-directory, log-level\n"},
-        {"[daemon]\n= 2", "main.conf:2: [daemon] has no key ; its keys are workers, state-directory, log-level\n"},
-        {"[daemon]\nconfig = /x",
-         "main.conf:2: [daemon] has no key config; its keys are workers, state-directory, log-level\n"},
-        {"workers = 2", "main.conf:1: workers comes before any [section]\n"},
-        {"[daemon]\nworkers = 2\nlog-level = info\nworkers = 2",
-         "main.conf:4: [daemon] workers is there already, in line 2\n"},
-        {"[daemon]\nworkers = 2\n[limits]\n[daemon]\nworkers =",
-         "main.conf:5: [daemon] workers is there already, in line 2\n"},
-        {"[daemons]\nworkers = 2\nno-such = 3\n[daemon]\nworkers = 4",
-         "main.conf:1: [daemons]: there is no such section; they are [daemon], [socket], [access], [limits] and "
-         "[metrics]\n"},
-        {"[ daemon ]", "main.conf:1: [ daemon ]: there is no such section; they are [daemon], [socket], [access], "
-                       "[limits] and [metrics]\n"},
-        {"[daemon\nworkers = 0", "main.conf:1: [daemon: a section is a name between [ and ], and nothing else\n"},
-        {"[daemon] workers = 0",
-         "main.conf:1: [daemon] workers = 0: a section is a name between [ and ], and nothing else\n"},
-        {"[", "main.conf:1: [: a section is a name between [ and ], and nothing else\n"},
-        // lines
-        {"[daemon]\nworkers", "main.conf:2: the line is neither [section] nor key = value, nor a comment\n"},
-        {"[daemon]\nworkers = 2 # two", "main.conf:2: workers = 2 # two: a comment has a line of its own\n"},
-        {"[daemon]\nstate-directory = /a\t; b",
-         "main.conf:2: state-directory = /a ; b: a comment has a line of its own\n"},
-        {"[daemon]\nworkers = 2\n  log-level = info", "main.conf:3: log-level = info: a line that begins with a space "
-                                                      "goes on with allow-users or allow-groups, which "
-                                                      "must be above it\n"},
-        {"[access]\nallow-users = root\n[access]\n daemon",
-         "main.conf:4: daemon: a line that begins with a space goes on with allow-users or allow-groups, which must be "
-         "above it\n"},
-        {"[access]\nallow-users = root\nadmin-group = root\n daemon",
-         "main.conf:4: daemon: a line that begins with a space goes on with allow-users or allow-groups, which must be "
-         "above it\n"},
-        {"[daemon]\nstate-directory = /\x01",
-         "main.conf:2: byte 20 of the line is neither printable ASCII nor part of a UTF-8 character\n"},
-        {"[daemon]\n# \xff", "main.conf:2: byte 3 of the line is neither printable ASCII nor part of a UTF-8 "
-                             "character\n"},
-        {long_line, "main.conf:1: the line has 198 bytes, the limit is 197\n"},
-    };
     cr_assert_eq(strlen(long_line), GD_CONFIG_LINE_BYTES_MAX + 1);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        cr_expect_eq(read_text(cases[i].text), -EBADMSG, "case %zu", i);
-        cr_expect_str_eq(said, cases[i].says, "case %zu: %snot %s", i, said, cases[i].says);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        cr_expect_eq(read_text(wrong[i].text), -EBADMSG, "case %zu", i);
+        cr_expect_str_eq(said, wrong[i].says, "case %zu: %snot %s", i, said, wrong[i].says);
         gd_config_deinit(&config);
     }
 }

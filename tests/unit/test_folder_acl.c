@@ -3,7 +3,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../tools/remove_tree.h"
 #include "state_directory.h"
 #include "support.h"
 
-enum { PATH_BYTES = 512, WALK_FDS = 16, USER = 54321, OTHER_USER = 54322, GROUP = 4321, OTHER_GROUP = 4322 };
+enum { PATH_BYTES = 512, USER = 54321, OTHER_USER = 54322, GROUP = 4321, OTHER_GROUP = 4322 };
 
 static char directory[] = "/tmp/gradientd-test-XXXXXX";
 static int fds;
@@ -39,16 +39,9 @@ static void set_up(void) {
     fds = count_fds();
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-    (void)status;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 static void tear_down(void) {
     cr_expect_eq(count_fds(), fds, "a descriptor leaked");
-    nftw(directory, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS);
+    remove_tree(directory);
 }
 
 TestSuite(folder_acl, .init = set_up, .fini = tear_down);

@@ -4,18 +4,18 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../tools/remove_tree.h"
 #include "support.h"
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { PATH_BYTES = 256, WALK_FDS = 16 };
+enum { PATH_BYTES = 256 };
 
 static const double now = 1700000000.75;
 
@@ -30,16 +30,9 @@ static void set_up(void) {
     fds = count_fds();
 }
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-    (void)status;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
 static void tear_down(void) {
     cr_expect_eq(count_fds(), fds, "a descriptor leaked");
-    nftw(directory, remove_entry, WALK_FDS, FTW_DEPTH | FTW_PHYS);
+    remove_tree(directory);
 }
 
 TestSuite(state_directory, .init = set_up, .fini = tear_down);
