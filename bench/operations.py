@@ -4,7 +4,8 @@
 
 Needs the Python package of this tree; the daemon and gradientctl are those that came with it. It takes some minutes.
 
-    daemon     resident memory of a daemon without runs, and what each of 50 runs of 65,536 elements adds to it
+    daemon     resident memory of a daemon without runs, and what each of 50 runs of 65,536 elements adds to it, without
+               what it shares with the trainers
     disk       size of an event file after so many steps, with 8 tensors and Adam's charts
     deflated   how fast the level that transport "inline_deflated" uses packs a small network's gradients in training,
                on one core, and how much smaller they become; bf16: their upper halves
@@ -55,14 +56,16 @@ def daemon(directory: Path) -> Iterator[Path]:
         process.wait()
 
 
-def resident_bytes(socket: Path) -> int:
+def own_bytes(socket: Path) -> int:
+    """A daemon's resident memory that it shares with no trainer."""
     said = subprocess.run(["gradientctl", "status", "--socket", socket, "--json"], check=True, capture_output=True)
-    return json.loads(said.stdout)["daemon"]["resident_bytes"]
+    status = Path("/proc", str(json.loads(said.stdout)["daemon"]["pid"]), "status").read_text()
+    return 1024 * sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon:", "RssFile:")))
 
 
 def measure_daemon(directory: Path) -> dict[str, float]:
     with daemon(directory) as socket:
-        empty = resident_bytes(socket)
+        empty = own_bytes(socket)
         runs = []
         for i in range(RUNS):
             gradient = {"w": np.ones(RUN_ELEMENTS, np.float32)}
@@ -70,10 +73,10 @@ def measure_daemon(directory: Path) -> dict[str, float]:
                                       socket=str(socket), max_stall=60.0))
             for step in range(1, 21):
                 runs[-1].submit(step, gradient, learning_rate=1e-3)
-        full = resident_bytes(socket)
+        full = own_bytes(socket)
         for run in runs:
             run.close()
-    return {"resident_bytes": empty, "bytes_a_run": (full - empty) / RUNS}
+    return {"bytes": empty, "bytes_a_run": (full - empty) / RUNS}
 
 
 def measure_disk(directory: Path) -> dict[int, int]:
@@ -157,7 +160,7 @@ def measure_recording(directory: Path) -> list[dict[str, object]]:
                     record = ["gradientctl", "record", "--force", "--level", str(level), "--socket", str(socket),
                               str(recording), "--"]  # fmt: skip
                     said = subprocess.run([*(record if level is not None else []), *trainer], env=environment,
-                                          check=True, text=True, stdout=subprocess.PIPE)  # fmt: skip
+                                          check=True, text=True, capture_output=True)  # fmt: skip
                     milliseconds[level].append(float(said.stdout))
                     if level is not None:
                         sizes[level] = recording.stat().st_size
@@ -169,11 +172,11 @@ def measure_recording(directory: Path) -> list[dict[str, object]]:
 
 
 def print_tables(found: dict[str, object]) -> None:
-    resident, deflated = found["daemon"], found["deflated"]
-    print(f"daemon {resident['resident_bytes'] / 1e6:.1f} MB, and {resident['bytes_a_run'] / 1e6:.2f} MB a run")
+    own = found["daemon"]
+    print(f"daemon {own['bytes'] / 1e6:.1f} MB, and {own['bytes_a_run'] / 1e6:.2f} MB a run")
     for steps, size in found["disk"].items():
         print(f"event file, {TENSORS} tensors, {steps:,} steps: {size / 1e6:.2f} MB")
-    for name, one in deflated.items():
+    for name, one in found["deflated"].items():
         print(f"deflated {name}: {one['megabytes_a_second']:.0f} MB/s, smaller by {100 * one['smaller_by']:.0f} %")
     for one in found["recording"]:
         level = "not recorded" if one["level"] is None else f"--level {one['level']}, {one['bytes'] / 1e6:,.0f} MB"
