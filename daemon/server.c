@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,7 +36,8 @@ enum {
 struct server {
     struct gd_server_options *options;
     uv_loop_t loop;
-    uv_signal_t signals[2];
+    int stop_signals_fd;
+    uv_poll_t stop_signals;
     uv_async_t progress; // a writer thread got on
     uv_prepare_t turn_begins;
     struct gd_turn turn;
@@ -62,8 +64,7 @@ struct server {
 };
 
 static void close_handles(struct server *server) {
-    for (int i = 0; i < 2; i++)
-        uv_close((uv_handle_t *)&server->signals[i], NULL);
+    uv_close((uv_handle_t *)&server->stop_signals, NULL);
     uv_close((uv_handle_t *)&server->progress, NULL);
     uv_close((uv_handle_t *)&server->turn_begins, NULL);
     uv_close((uv_handle_t *)&server->stop_timer, NULL);
@@ -126,10 +127,26 @@ static void stop(struct server *server) {
     end_if_empty(server);
 }
 
-static void on_signal(uv_signal_t *signal, int number) {
-    struct server *server = signal->data;
-    gd_log(GD_LOG_INFO, "stopping on signal %d with %u runs", number, server->n_sessions);
+static void on_stop_signal(uv_poll_t *poll, int status, int events) {
+    struct server *server = poll->data;
+    struct signalfd_siginfo signal;
+    (void)status;
+    (void)events;
+    if (read(server->stop_signals_fd, &signal, sizeof(signal)) != sizeof(signal))
+        return;
+    gd_log(GD_LOG_INFO, "stopping on signal %u with %u runs", signal.ssi_signo, server->n_sessions);
     stop(server);
+}
+
+// They stay blocked: asked again while it ends, it ends no sooner, and nothing that is written last is cut off.
+static int take_over_stop_signals(void) {
+    sigset_t numbers;
+    sigemptyset(&numbers);
+    sigaddset(&numbers, SIGTERM);
+    sigaddset(&numbers, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &numbers, NULL); // before there are other threads
+    int fd = signalfd(-1, &numbers, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
 }
 
 // For who comes from now on.
@@ -292,7 +309,6 @@ static void init_handles(struct server *server) {
 }
 
 static int init(struct server *server) {
-    static const int numbers[] = {SIGTERM, SIGINT};
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
@@ -304,7 +320,9 @@ static int init(struct server *server) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a write past RLIMIT_FSIZE fails instead
 
-    int result = gd_state_directory_default(&server->default_state_directory);
+    int result = server->stop_signals_fd = take_over_stop_signals();
+    if (result >= 0)
+        result = gd_state_directory_default(&server->default_state_directory);
     if (result == 0)
         result = gd_quota_new(&server->options->quota, &server->quota);
     if (result == 0)
@@ -317,11 +335,9 @@ static int init(struct server *server) {
         result = gd_loop_init(&server->loop, server->options->workers);
     if (result < 0)
         return result;
-    for (int i = 0; i < 2; i++) {
-        uv_signal_init(&server->loop, &server->signals[i]);
-        server->signals[i].data = server;
-        uv_signal_start(&server->signals[i], on_signal, numbers[i]);
-    }
+    uv_poll_init(&server->loop, &server->stop_signals, server->stop_signals_fd);
+    server->stop_signals.data = server;
+    uv_poll_start(&server->stop_signals, UV_READABLE, on_stop_signal);
     init_handles(server);
 
     server->host = (struct gd_session_host){
@@ -371,6 +387,7 @@ int gd_server_run(struct gd_server_options *options) {
         _exit(result < 0 ? EXIT_FAILURE : EXIT_SUCCESS); // so may this one
 
     uv_loop_close(&server.loop);
+    close(server.stop_signals_fd);
     gd_arena_deinit(&server.arena);
     gd_submission_pool_deinit(&server.submissions);
     gd_quota_free(server.quota);

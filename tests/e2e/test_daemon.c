@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -187,4 +188,18 @@ Test(daemon, serves_many_at_once) {
         cr_assert(scratch_wait_until(event_values_ended, path, 20.0), "%s is not ended", path);
     }
     daemon_process_expect_fds(&daemon_process, fds);
+}
+
+// ---- its end
+
+// What comes while it ends cuts off nothing.
+Test(daemon, asked_again_and_again_it_ends_as_when_asked_once) {
+    for (int times = 0; times < 20; times++) {
+        while (!scratch_wait_readable(daemon_process.pidfd, 0.0))
+            cr_assert_eq(kill(daemon_process.pid, SIGTERM), 0);
+        int status = daemon_process_wait_end(&daemon_process);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS, "the wait status is 0x%x",
+                  (unsigned)status);
+        daemon_process_start(&daemon_process, directory);
+    }
 }
