@@ -78,6 +78,8 @@ void gd_relay_interrupt(struct gd_relay *relay) {
 static void end_recording(struct gd_relay *relay) {
     struct gd_run_recording *recording = relay->recording;
     bool closes = recording->close_sequence > 0;
+    if (relay->spoilt && !relay->refused) // by a daemon that knows more than we do
+        gd_run_recording_fail(recording, "a message is not what this version knows; what follows it is not recorded");
     if (relay->refused)
         gd_run_recording_end(recording, GD_RECORDED_REFUSED, relay->error);
     else if (closes && (relay->trainer_done || relay->released_sequence >= recording->close_sequence))
