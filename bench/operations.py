@@ -27,6 +27,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import gradientd
 import numpy as np
@@ -49,6 +50,8 @@ def daemon(directory: Path) -> Iterator[Path]:
     process = subprocess.Popen(command)
     try:
         while not socket.exists():
+            if process.poll() is not None:
+                raise SystemExit(f"gradientd ended with status {process.returncode}")
             time.sleep(0.01)
         yield socket
     finally:
@@ -171,7 +174,7 @@ def measure_recording(directory: Path) -> list[dict[str, object]]:
     return found
 
 
-def print_tables(found: dict[str, object]) -> None:
+def print_tables(found: dict[str, Any]) -> None:
     own = found["daemon"]
     print(f"daemon {own['bytes'] / 1e6:.1f} MB, and {own['bytes_a_run'] / 1e6:.2f} MB a run")
     for steps, size in found["disk"].items():
@@ -192,7 +195,7 @@ def main() -> None:
     if arguments.train:
         train(int(arguments.train[0]), int(arguments.train[1]), arguments.train[2])
         return
-    found: dict[str, object] = {"deflated": measure_deflated()}
+    found: dict[str, Any] = {"deflated": measure_deflated()}
     for name, measure in (("daemon", measure_daemon), ("disk", measure_disk), ("recording", measure_recording)):
         with tempfile.TemporaryDirectory() as directory:
             found[name] = measure(Path(directory))

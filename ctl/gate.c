@@ -95,7 +95,7 @@ void gd_gate_look(struct gd_gate *gate) {
     if (gate->fd < 0)
         return;
     int fd = connect_to_daemon(gate);
-    bool answers = fd >= 0 || fd == -EAGAIN;
+    bool answers = fd >= 0 || fd == -EAGAIN; // a full backlog is somebody's
     if (fd >= 0)
         close(fd);
     if (answers && !gate->open)

@@ -78,7 +78,7 @@ void gd_relay_interrupt(struct gd_relay *relay) {
 static void end_recording(struct gd_relay *relay) {
     struct gd_run_recording *recording = relay->recording;
     bool closes = recording->close_sequence > 0;
-    if (relay->spoilt && !relay->refused) // by a daemon that knows more than we do
+    if (relay->spoilt && !relay->refused)
         gd_run_recording_fail(recording, "a message is not what this version knows; what follows it is not recorded");
     if (relay->refused)
         gd_run_recording_end(recording, GD_RECORDED_REFUSED, relay->error);

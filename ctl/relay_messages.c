@@ -124,7 +124,7 @@ static void see_message(void *context, struct gd_flow *flow, struct gd_frame *fr
     if (result == -ENOMEM)
         give_up(relay);
     if (result < 0) {
-        relay->spoilt = true; // the daemon says what is wrong with it, and hears nothing more
+        relay->spoilt = true; // the daemon says what is wrong with it and hears nothing more, or knows more than we do
         return;
     }
     if (decoded.kind == GD_CLIENT_ATTACH)

@@ -21,7 +21,7 @@ enum {
     GRADIENTD_RUN_BYTES_MAX = 1023,        // of a run's name: a path still fits PATH_MAX with its logdir
     GRADIENTD_LAG_MAX = 32,                // beyond it the slots outweigh the model and its optimiser
     GRADIENTD_INFLIGHT_MAX = 64,
-    GRADIENTD_RECENT_ALERTS = 256,          // of all runs that the daemon keeps for whoever asks: an hour of trouble
+    GRADIENTD_RECENT_ALERTS = 256,          // of all runs, that the daemon keeps for whoever asks
     GRADIENTD_USER_TAGS_MAX = 1024,         // a run's own scalars; bounds the outbox
     GRADIENTD_PER_GROUP_DEFAULT = 8,        // series a run has per group without being asked: keeps it under 60 tags
     GRADIENTD_PER_GROUP_MAX = 4096,         // groups shown one by one; bounds the outbox

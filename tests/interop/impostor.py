@@ -63,7 +63,10 @@ class Impostor:
     def serve_one(self, connection):
         try:
             while header := connection.recv(8, socket.MSG_WAITALL):
-                data = connection.recv(struct.unpack("<II", header)[0], socket.MSG_WAITALL)
+                message_bytes, payload_bytes = struct.unpack("<II", header)
+                data = connection.recv(message_bytes, socket.MSG_WAITALL)
+                if payload_bytes:
+                    connection.recv(payload_bytes, socket.MSG_WAITALL)
                 [(kind, (message,))] = read_fields(data).items()
                 answer = self.answer(kind, read_fields(message))
                 if answer is None:
